@@ -1,0 +1,111 @@
+"""Intervals over seeds and averages over a stretch of a run.
+
+Everything here is a pure function of its arguments; whatever is random takes an explicit `numpy.random.Generator`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats as scipy_stats
+
+
+class Interval(NamedTuple):
+    """A point estimate with its two-sided interval, in the unit of the values it was computed from."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    level: float
+
+
+def _sample(values: ArrayLike, minimum: int) -> np.ndarray:
+    """Return `values` as float64 [n], or raise a ValueError saying what is wrong with them."""
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size < minimum:
+        raise ValueError(f"need a flat sequence of at least {minimum} values, got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"values must be finite, got {sample.tolist()}")
+    return sample
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be strictly between 0 and 1 (0.95 for 95 %), got {level}")
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean of independent values with Student's t interval: mean +- t_{n-1} s / sqrt(n), s with n - 1.
+
+    Args:
+        values: [n], one value per seed, n >= 2.
+        level: coverage of the two-sided interval.
+
+    Raises:
+        ValueError: fewer than two values, a value that is not finite, or a level outside (0, 1).
+    """
+    sample = _sample(values, 2)
+    _check_level(level)
+    mean = float(sample.mean())
+    half = float(scipy_stats.t.ppf((1 + level) / 2, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
+    return Interval(mean, mean - half, mean + half, sample.size, level)
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    rng: np.random.Generator,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    *,
+    level: float = 0.95,
+    resamples: int = 9999,
+) -> Interval:
+    """`statistic` of the values with its percentile bootstrap interval.
+
+    Args:
+        values: [n], n >= 2.
+        rng: the only source of randomness; the same generator state gives the same interval.
+        statistic: takes an array and `axis`, as `numpy.mean` does.
+        level: coverage of the two-sided interval.
+        resamples: number of resamples, drawn with replacement.
+
+    Raises:
+        ValueError: fewer than two values, a value that is not finite, a level outside (0, 1) or resamples < 1.
+    """
+    sample = _sample(values, 2)
+    _check_level(level)
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}")
+    draws = sample[rng.integers(0, sample.size, size=(resamples, sample.size))]  # [resamples, n]
+    low, high = np.quantile(statistic(draws, axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(sample, axis=0)), float(low), float(high), sample.size, level)
+
+
+def stretch_mean(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, low: float, high: float) -> float:
+    """Mean over [low, high] of the piecewise-linear curve through the points (x, y).
+
+    It is the integral of the interpolant divided by the length of the stretch (its value where low = high), so it does
+    not jump when a point enters or leaves the stretch, and uneven spacing does not weight it. Outside the points the
+    curve keeps its first or last value.
+
+    Args:
+        x: [n] strictly increasing positions, n >= 1.
+        y: [n] values.
+        low, high: the stretch, in the unit of x, low <= high.
+
+    Raises:
+        ValueError: shapes that differ, positions that do not increase, a value that is not finite, or low > high.
+    """
+    position, value = _sample(x, 1), _sample(y, 1)
+    if position.shape != value.shape:
+        raise ValueError(f"x and y must have the same length, got {position.size} and {value.size}")
+    if (np.diff(position) <= 0).any():
+        raise ValueError("x must increase strictly")
+    if low > high:
+        raise ValueError(f"the stretch must run upwards, got [{low}, {high}]")
+    if low == high:
+        return float(np.interp(low, position, value))
+    inside = position[(position > low) & (position < high)]
+    grid = np.concatenate(([low], inside, [high]))
+    return float(np.trapezoid(np.interp(grid, position, value), grid) / (high - low))
