@@ -1,0 +1,66 @@
+# The study in short commands; workflow/Snakefile says what depends on what.
+PROFILE ?= cpu
+PYTHON ?= python3
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test notebooks book bases serve bench gpu lint clean
+
+help: ## List these targets
+	@echo "usage: make TARGET [PROFILE=smoke|cpu|...] [PYTHON=python3]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv and install everything in it
+
+reproduce: $(STAMP) ## Train what is missing, execute the notebooks, build the book
+	@$(BIN)/python -m repro reproduce --profile $(PROFILE)
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest
+
+notebooks: $(STAMP) ## Make build/ipynb/*.ipynb, for Jupyter and Colab, from notebooks/*.py
+	@$(BIN)/python -m repro notebooks
+
+book: $(STAMP) ## Build the book from the executed notebooks
+	@$(BIN)/python -m repro book --profile $(PROFILE)
+
+bases: $(STAMP) ## Train the base policies again, into bases/
+	@$(BIN)/python -m repro bases
+
+serve: $(STAMP) ## Serve the built book on http://localhost:8000 (PORT=8000)
+	@$(BIN)/python -m http.server --bind localhost --directory build/$(PROFILE)/site $(PORT)
+
+bench: $(STAMP) ## Benchmark the operators on the CPU
+	@$(BIN)/python -m benchmarks.run
+
+gpu: $(STAMP) ## Test and benchmark on a GPU
+	@$(BIN)/python -m benchmarks.gpu
+
+lint: $(STAMP) ## Check the code's style
+	@$(BIN)/ruff check .
+
+clean: ## Remove what was built; the recorded runs and .venv stay
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name runs -exec rm -rf {} +; fi
+
+# The stamp comes last, so an interrupted installation is taken up again by the next call. Torch comes first and alone:
+# its CUDA builds bring a Triton of their own, so the tested Triton is installed only where torch brought none, and the
+# remaining packages find both already there.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || \
+	    { echo "error: PYTHON=$(PYTHON) is not a command; name Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "error: PYTHON=$(PYTHON) is $$("$(PYTHON)" --version 2>&1), but 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "error: PYTHON=$(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+	@grep -v '^triton==' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt torch==2.13.0
+	@$(BIN)/python -c 'import triton' 2>/dev/null || \
+	    $(BIN)/python -m pip install -q -c constraints.txt "triton; sys_platform == 'linux'"
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[study,dev]'
+	@touch $(STAMP)
