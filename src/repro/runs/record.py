@@ -1,0 +1,400 @@
+"""Records of runs: written whole or not at all, checked on reading, trained when missing.
+
+A record is a folder ``<runs>/<name>/`` with ``config.json``, three Parquet tables and ``provenance.json``, which holds
+the checksums of the others and of itself. It is put together in ``<runs>/.partial/<name>`` and renamed into place, so
+that a folder under its final name is whole. A lock per run keeps two processes from training the same one: the second
+waits and reads what the first has written. Only this module writes records.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from repro.errors import RecordError
+from repro.paths import checkout, results_dir, runs_dir
+from repro.runs.config import RunConfig
+from repro.runs.fingerprint import code_fingerprint
+from repro.runs.progress import Progress
+
+Status = Literal["current", "missing", "stale", "damaged"]
+
+CONFIG, PROVENANCE = "config.json", "provenance.json"
+TABLES = ("metrics", "evaluations", "tokens")
+FILES = (CONFIG, *(f"{table}.parquet" for table in TABLES))
+VERSIONS_OF = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "numpy", "pandas", "pyarrow")
+# Asked for before a run is trained, so that a full disk is found first and not last. Records are a few MB.
+SPACE_FOR_A_RECORD = 32 * 2**20
+
+
+class Trained(Protocol):
+    """What training returns: a table a row per optimizer step, one a row per evaluation, one a row per token."""
+
+    metrics: pd.DataFrame
+    evaluations: pd.DataFrame
+    tokens: pd.DataFrame
+
+
+Train = Callable[..., Trained]
+"""``train(config, *, on_step)``, as in :func:`repro.runs.training.train`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run. Tables are read when they are first asked for."""
+
+    config: RunConfig
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """A row per optimizer step, measured before its update: row 1 is the base policy. Entropy in nats."""
+        return self._table("metrics")
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """A row per evaluation on the validation set; step 0 is the base policy. Accuracies are fractions."""
+        return self._table("evaluations")
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """A sample of completions, a row per token."""
+        return self._table("tokens")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Commit, code fingerprint, versions, device, threads, seconds, seed, time and checksums."""
+        return json.loads((self.path / PROVENANCE).read_text(encoding="utf-8"))
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return pq.read_table(self.path / f"{name}.parquet").to_pandas()
+
+
+class Found(NamedTuple):
+    """What is known of a config's record: its status, where it lies, and what is wrong with it."""
+
+    status: Status
+    path: Path
+    reason: str = ""
+
+
+def find(config: RunConfig) -> Found:
+    """Look for a config's record, first among this machine's runs, then among the results in the repository.
+
+    Raises:
+        BaseError: when the base policy, which is part of a run's identity, is not there.
+    """
+    found = [_examine(config, folder / config.name) for folder in (runs_dir(), results_dir())]
+    return next(
+        (one for status in ("current", "damaged", "stale") for one in found if one.status == status), found[0]
+    )
+
+
+def status(config: RunConfig) -> Status:
+    """``current``, ``missing``, ``stale`` (computed by other code) or ``damaged`` (truncated or edited)."""
+    return find(config).status
+
+
+def load(config: RunConfig) -> Run:
+    """Read a recorded run.
+
+    Raises:
+        RecordError: when it is missing, stale or damaged, naming the run, the file and the remedy.
+        BaseError: when the base policy is not there.
+    """
+    found = find(config)
+    if found.status == "current":
+        return Run(config, found.path)
+    if found.status == "missing":
+        raise RecordError(f"run {config.name} is not recorded in {found.path.parent}; `make reproduce` trains it")
+    if found.status == "stale":
+        raise RecordError(f"run {config.name} is stale: {found.reason}; `make reproduce` trains it again")
+    raise RecordError(
+        f"run {config.name} is damaged: {found.reason}; `make reproduce` moves it aside and trains it again"
+    )
+
+
+def load_or_train(config: RunConfig, *, progress: bool = True, train: Train | None = None) -> Run:
+    """Read a recorded run, or train and record it where it is missing, stale or damaged.
+
+    A damaged record is moved to ``<runs>/.damaged``; a stale one stays until the new one replaces it.
+
+    Args:
+        config: the run.
+        progress: show step, entropy, accuracy and time left on standard error.
+        train: in place of :func:`repro.runs.training.train`.
+
+    Raises:
+        RecordError: when the record cannot be written.
+        BaseError: when the base policy is missing.
+    """
+    found = find(config)
+    if found.status == "current":
+        return Run(config, found.path)
+    with _lock(config.name):
+        found = find(config)
+        if found.status == "current":
+            return Run(config, found.path)
+        if found.status == "damaged":
+            print(f"run {config.name} is damaged: {found.reason}", file=sys.stderr)
+            set_aside(found.path)
+        with _staged(config.name) as folder:
+            if train is None:
+                from repro.runs.training import train
+            started = datetime.now(UTC)
+            clock = time.monotonic()
+            with Progress(config.name) as on_step:
+                trained = train(config, on_step=on_step if progress else None)
+            _write(folder, config, trained, started=started, seconds=time.monotonic() - clock)
+    return Run(config, runs_dir() / config.name)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Move a damaged record to ``<runs>/.damaged`` and say so; None for one of the repository's own, which stay."""
+    if path.parent != runs_dir():
+        return None
+    with _explain_write_errors(path):
+        parent = runs_dir() / ".damaged"
+        parent.mkdir(parents=True, exist_ok=True)
+        target = parent / f"{path.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+        path.rename(target)
+    print(f"moved it to {target}", file=sys.stderr)
+    return target
+
+
+def _examine(config: RunConfig, path: Path) -> Found:
+    if not path.exists():
+        return Found("missing", path)
+    reason = _damage(config, path)
+    if reason:
+        return Found("damaged", path, reason)
+    recorded, current = json.loads((path / PROVENANCE).read_bytes())["code"], code_fingerprint()
+    if recorded != current:
+        return Found("stale", path, f"{path} was computed by code {recorded}, and the code is now {current}")
+    return Found("current", path)
+
+
+def _damage(config: RunConfig, path: Path) -> str:
+    """What is wrong with a record, naming the file; empty when nothing is."""
+    try:
+        provenance = json.loads((path / PROVENANCE).read_bytes())
+        sound = provenance["checksum"] == _checksum(provenance)
+        recorded = {name: provenance["sha256"][name] for name in FILES}
+    except FileNotFoundError:
+        return f"{path / PROVENANCE} is missing"
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"{path / PROVENANCE} cannot be read ({type(error).__name__}: {error})"
+    if not sound:
+        return f"{path / PROVENANCE} was edited: it does not have the checksum it states"
+    for name, expected in recorded.items():
+        try:
+            content = (path / name).read_bytes()
+        except FileNotFoundError:
+            return f"{path / name} is missing"
+        except OSError as error:
+            return f"{path / name} cannot be read ({error.strerror})"
+        if hashlib.sha256(content).hexdigest() != expected:
+            return f"{path / name} was truncated or edited: its SHA-256 is not the one in {PROVENANCE}"
+    if (path / CONFIG).read_bytes() != _json(config.to_dict()):
+        return f"{path / CONFIG} holds another config than the folder's name says"
+    return ""
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _checksum(provenance: Mapping[str, Any]) -> str:
+    """SHA-256 of a provenance without its own checksum."""
+    return hashlib.sha256(_json({k: v for k, v in provenance.items() if k != "checksum"})).hexdigest()
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    """A table as Parquet; equal tables give equal bytes in one version of pyarrow, so no pandas metadata is kept."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _write(folder: Path, config: RunConfig, trained: Trained, *, started: datetime, seconds: float) -> None:
+    """Fill a record's folder. Everything is put together in memory first, so that its size is known."""
+    steps = trained.metrics["step"].tolist()
+    if steps != list(range(1, config.steps + 1)):
+        raise RecordError(
+            f"run {config.name} is not recorded: training returned {len(steps)} rows of metrics where steps 1 to "
+            f"{config.steps} need a row each; this is an error in repro.runs.training"
+        )
+    content = {
+        CONFIG: _json(config.to_dict()),
+        **{f"{table}.parquet": _parquet(getattr(trained, table)) for table in TABLES},
+    }
+    provenance = {
+        **_environment(),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "seed": config.seed,
+        "base_sha256": config.base_sha256,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+    }
+    content[PROVENANCE] = _json({**provenance, "checksum": _checksum(provenance)})
+    needed = sum(map(len, content.values()))
+    _require_space(folder, needed)
+    with _explain_write_errors(folder, needed):
+        for name, data in content.items():
+            with (folder / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(folder)
+
+
+@contextmanager
+def _staged(name: str) -> Iterator[Path]:
+    """A folder to fill, which becomes the record when the block ends well and vanishes when it does not.
+
+    The caller holds the run's lock, so whatever lies there already was left by a process that is no more.
+    """
+    final, partial, replaced = (runs_dir() / part for part in (name, f".partial/{name}", f".partial/{name}.replaced"))
+    with _explain_write_errors(partial, SPACE_FOR_A_RECORD):
+        for leftover in (partial, replaced):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        partial.mkdir(parents=True)
+    try:
+        _require_space(partial, SPACE_FOR_A_RECORD)
+        yield partial
+        with _explain_write_errors(final):
+            if final.exists():
+                final.rename(replaced)
+            partial.rename(final)
+            _sync_folder(final.parent)
+    finally:
+        for leftover in (partial, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """Hold the run's lock, which the system lets go of when the process ends in whatever way."""
+    path = runs_dir() / ".locks" / name
+    with _explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"run {name} is being trained by another process; waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise RecordError(
+                f"cannot lock {path}: {error.strerror}; set REPRO_BUILD to a folder on a local disk"
+            ) from error
+        yield
+
+
+def _require_space(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise RecordError(_disk_full(path, needed, free))
+
+
+def _disk_full(path: Path, needed: int, free: int) -> str:
+    return (
+        f"cannot write {path}: the disk is full ({needed:,} bytes needed, {free:,} free); "
+        "free some space or set REPRO_BUILD to a folder on another disk"
+    )
+
+
+@contextmanager
+def _explain_write_errors(path: Path, needed: int = SPACE_FOR_A_RECORD) -> Iterator[None]:
+    """Turn the system's refusals into errors that name the path, the space and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
+            raise RecordError(_disk_full(path, needed, free)) from error
+        raise RecordError(
+            f"cannot write {path}: {error.strerror}; make the folder writable or set REPRO_BUILD to one that is"
+        ) from error
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _environment() -> dict[str, Any]:
+    """What a result may depend on beside its config: code, versions and device."""
+    torch = sys.modules.get("torch")
+    cuda = torch is not None and torch.cuda.is_available()
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "commit": commit,
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "code": code_fingerprint(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "platform": platform.platform(),
+        "device": "cuda" if cuda else "cpu",
+        "device_name": torch.cuda.get_device_name() if cuda else _cpu_name(),
+        "threads": torch.get_num_threads() if torch else None,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the checkout; None outside of one or without git."""
+    folder = checkout()
+    if folder is None:
+        return None
+    # No optional locks: runs beside each other, and the user's own git, must not wait for a question.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("repro", *VERSIONS_OF):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
