@@ -1,0 +1,1 @@
+"""Policies: the family trained from scratch, its tokenizer and its base checkpoints."""

@@ -1,0 +1,137 @@
+"""Train one run: a config in, its measurements out, nothing written but a scratch folder."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from transformers import PrinterCallback, TrainerCallback
+
+from repro.evaluation import evaluate
+from repro.policies.base import load_base
+from repro.runs.config import RunConfig
+from repro.seeds import derive_seed
+from repro.tasks import get_task
+from repro.tasks.arithmetic import accuracy_reward
+from repro.trainer import CovGRPOConfig, CovGRPOTrainer
+
+OnStep = Callable[[int, int, float, float | None], None]
+"""Called after each optimizer step with step, steps, entropy (nats per token) and the latest accuracy."""
+
+# Trainer log name -> column of the record.
+COLUMNS = {
+    "reward": "reward/mean",
+    "frac_reward_zero_std": "reward/groups_without_spread",
+    "completions/mean_length": "completion_length/mean",
+    "completions/clipped_ratio": "completion_length/truncated",
+    "step_time": "seconds",
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Measurements of a run: one row per optimizer step, per evaluation, per sampled token."""
+
+    metrics: pd.DataFrame
+    evaluations: pd.DataFrame
+    tokens: pd.DataFrame
+
+
+class _Recorder(TrainerCallback):
+    """Collects the log of every optimizer step and evaluates at fixed steps."""
+
+    def __init__(self, config: RunConfig, on_step: OnStep | None) -> None:
+        self.config, self.on_step = config, on_step
+        self.metrics: list[dict[str, Any]] = []
+        self.evaluations: list[dict[str, Any]] = []
+        task = get_task(config.task)
+        self.problems = task.dataset("validation", derive_seed("validation", config.task), config.eval_prompts)
+
+    def _evaluate(self, step: int, model: Any, processing_class: Any) -> None:
+        config = self.config
+        result = evaluate(
+            model,
+            processing_class,
+            self.problems,
+            samples=config.eval_samples,
+            temperature=config.eval_temperature,
+            max_completion_length=config.max_completion_length,
+            seed=derive_seed("evaluation", config.seed, step),
+        )
+        self.evaluations.append({"step": step, **result})
+
+    def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
+        self._evaluate(0, model, processing_class)
+
+    def on_step_end(self, args, state, control, model=None, processing_class=None, **_):
+        if state.global_step % self.config.eval_every == 0 or state.global_step == self.config.steps:
+            self._evaluate(state.global_step, model, processing_class)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if "entropy/response_mean" not in logs:
+            return
+        row = {COLUMNS.get(name, name): value for name, value in logs.items()}
+        self.metrics.append({"step": state.global_step, **row})
+        if self.on_step is not None:
+            accuracy = self.evaluations[-1]["accuracy/mean"]
+            self.on_step(state.global_step, self.config.steps, row["entropy/response_mean"], accuracy)
+
+
+def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
+    """The trainer's configuration for a run: constant learning rate and no weight decay, as the authors' scripts."""
+    sequences = config.prompts_per_rollout * config.num_generations
+    return CovGRPOConfig(
+        output_dir=output_dir,
+        seed=derive_seed("training", config.seed),
+        data_seed=derive_seed("data order", config.seed),
+        max_steps=config.steps,
+        per_device_train_batch_size=sequences // config.updates_per_rollout,
+        gradient_accumulation_steps=1,
+        steps_per_generation=config.updates_per_rollout,
+        num_generations=config.num_generations,
+        max_completion_length=config.max_completion_length,
+        temperature=config.temperature,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        epsilon=config.epsilon,
+        epsilon_high=config.epsilon_high,
+        scale_rewards=config.advantage_scale,
+        beta=0.0,
+        loss_type="dapo",
+        gradient_checkpointing=False,
+        bf16=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **config.trainer,
+    )
+
+
+def train(config: RunConfig, *, on_step: OnStep | None = None) -> Trained:
+    """Train one run from its base policy.
+
+    Raises:
+        BaseError: when the base policy is missing or damaged.
+    """
+    model, tokenizer = load_base(config.base)
+    rollouts = -(-config.steps // config.updates_per_rollout)
+    problems = get_task(config.task).dataset(
+        "train", derive_seed("rollouts", config.seed), rollouts * config.prompts_per_rollout
+    )
+    recorder = _Recorder(config, on_step)
+    with tempfile.TemporaryDirectory(prefix="repro-") as scratch:
+        trainer = CovGRPOTrainer(
+            model=model,
+            reward_funcs=accuracy_reward,
+            args=trainer_config(config, scratch),
+            train_dataset=problems,
+            processing_class=tokenizer,
+            callbacks=[recorder],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return Trained(pd.DataFrame(recorder.metrics), pd.DataFrame(recorder.evaluations), trainer.sampled_tokens())

@@ -1,0 +1,16 @@
+"""Prompts, exact verifiers and rewards, and the strategies that a base policy learns."""
+
+from repro.tasks.arithmetic import TASKS, ArithmeticTask, Problem, accuracy_reward, get_task, verify
+from repro.tasks.strategies import MIXTURES, Mixture, Strategy
+
+__all__ = [
+    "MIXTURES",
+    "TASKS",
+    "ArithmeticTask",
+    "Mixture",
+    "Problem",
+    "Strategy",
+    "accuracy_reward",
+    "get_task",
+    "verify",
+]
