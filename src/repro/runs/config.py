@@ -95,7 +95,7 @@ class RunConfig:
     advantage_scale: str = "group"
     """Rewards are divided by the standard deviation of the group (the paper's Eq. 3), of the batch, or not at all."""
     eval_every: int = 20
-    """Optimizer steps between evaluations on the fixed validation set; step 0 and the last step are always among them."""
+    """Optimizer steps between evaluations on the fixed validation set; step 0 and the last step are always evaluated."""
     eval_prompts: int = 256
     eval_samples: int = 8
     """Completions a validation prompt: the k of mean@k and pass@k."""
@@ -205,7 +205,8 @@ def _checked_trainer(values: Any) -> Mapping[str, Scalar]:
     for name, value in values.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ConfigError(f"trainer: {name!r} is not a field name of CovGRPOConfig")
-        if type(value) not in (bool, int, float, str, type(None)) or (type(value) is float and not math.isfinite(value)):
+        infinite = type(value) is float and not math.isfinite(value)
+        if type(value) not in (bool, int, float, str, type(None)) or infinite:
             raise ConfigError(
                 f"trainer.{name}={value!r} ({type(value).__name__}) is not allowed; it must be a finite number, a "
                 "string, true, false or null"
