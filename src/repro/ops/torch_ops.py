@@ -1,0 +1,303 @@
+"""Fast torch implementations, for the CPU and for any device without Triton.
+
+Three ways lead to the set with the largest keys, and all give the same set:
+
+- eager on the CPU, where reading a value is free: groups of tokens whose maximum is too small are dropped at once, and
+  `torch.topk` sees only what is left (`_top_eager`);
+- on a device or in a compiled graph: `torch.topk` with the largest quota that the shape allows, then the device picks
+  the threshold, so that shapes are static and nothing synchronises (`_largest`);
+- over several ranks: a radix search, one byte of the key at a time, that sums one histogram of 256 counts over the
+  ranks for each byte (`_largest_over_ranks`).
+
+The vocabulary covariance walks over tiles of the logits and merges the moments of tiles (Chan, Golub and LeVeque 1979),
+scaled to the running maximum as in an online softmax.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from repro.ops.common import (
+    accumulator_dtype,
+    compute_dtype,
+    device_quota,
+    draw_keys,
+    draw_seed,
+    host_quota,
+    may_read_values,
+    raise_not_finite,
+    sum_of_earlier_ranks,
+    sum_over_ranks,
+)
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+# Tokens per group in `_top_eager`: the gathered candidates are about quota * GROUP tokens.
+GROUP = 32
+# Logits per tile: at these sizes a tile and its temporaries stay in a core's cache and the product is still efficient.
+TILE_ROWS = 256
+TILE_COLUMNS = 2048
+
+
+def token_covariance(log_probs: Tensor, advantages: Tensor, mask: Tensor, group: ProcessGroup | None) -> Tensor:
+    dtype = compute_dtype(log_probs, advantages)
+    wide = accumulator_dtype(log_probs.device)
+    keep = mask != 0
+    centred_log_probs = torch.where(keep, log_probs.to(dtype), 0.0)
+    centred_advantages = torch.where(keep, advantages.to(dtype), 0.0)
+    sums = torch.stack([centred_log_probs.sum(dtype=wide), centred_advantages.sum(dtype=wide), keep.sum().to(wide)])
+    sum_over_ranks(sums, group)
+    mean_log_prob, mean_advantage = (sums[:2] / sums[2].clamp(min=1)).to(dtype)
+    cov = centred_log_probs.sub_(mean_log_prob).mul_(centred_advantages.sub_(mean_advantage))
+    return cov.masked_fill_(~keep, 0.0)
+
+
+def select_top(cov: Tensor, mask: Tensor, ratio: tuple[int, int], minimum: int, group: ProcessGroup | None) -> Tensor:
+    keys = cov.to(compute_dtype(cov)).reshape(-1)
+    keep = (mask != 0).reshape(-1)
+    quota = _checked_quota(keys, keep, ratio, minimum, group)
+    if group is not None:
+        selected = _largest_over_ranks(_ordered(keys), keep, quota, group)
+    elif isinstance(quota, int):
+        selected = _top_eager(torch.where(keep, keys, -torch.inf), quota)
+    else:
+        limit = host_quota(keys.numel(), ratio, minimum)
+        selected = _largest(torch.where(keep, keys, -torch.inf), keep, quota, limit)
+    return selected.view(cov.shape)
+
+
+def select_band(
+    cov: Tensor,
+    mask: Tensor,
+    ratio: tuple[int, int],
+    low: float,
+    high: float,
+    exclude: Tensor | None,
+    minimum: int,
+    generator: torch.Generator | None,
+    group: ProcessGroup | None,
+) -> Tensor:
+    values = cov.reshape(-1)
+    keep = (mask != 0).reshape(-1)
+    quota = _checked_quota(values, keep, ratio, minimum, group)
+    candidates = keep & (values > low) & (values < high)
+    if exclude is not None:
+        candidates &= (exclude == 0).reshape(-1)
+    seed = draw_seed(cov.device, generator, group)
+    if isinstance(quota, int) and group is None:
+        places = candidates.nonzero().squeeze(1)
+        keys = draw_keys(torch.arange(len(places), device=cov.device), seed)
+        drawn = places[keys.topk(min(quota, len(places))).indices]
+        return torch.zeros_like(candidates).index_fill_(0, drawn, True).view(cov.shape)
+    before = sum_of_earlier_ranks(candidates.sum(), group)
+    keys = draw_keys(candidates.cumsum(0) - 1 + before, seed)
+    if group is not None:
+        selected = _largest_over_ranks((keys - 2**31).int(), candidates, quota, group)
+    else:
+        limit = host_quota(values.numel(), ratio, minimum)
+        selected = _largest(torch.where(candidates, keys, 0), candidates, quota, limit)
+    return selected.view(cov.shape)
+
+
+def _checked_quota(
+    values: Tensor, keep: Tensor, ratio: tuple[int, int], minimum: int, group: ProcessGroup | None
+) -> int | Tensor:
+    """Tokens to select: an int where values may be read (a NaN or an infinity then raises), else on the device.
+
+    On the device the quota is 0 where an unmasked value is NaN or infinite.
+    """
+    read = may_read_values(values)
+    if read and group is None:
+        # Finite extremes clear every token in one cheap pass; only otherwise is the mask looked at.
+        if values.numel() and not torch.isfinite(torch.stack(torch.aminmax(values))).all():
+            broken = int((keep & ~torch.isfinite(values)).sum())
+            if broken:
+                raise_not_finite(broken)
+        return host_quota(int(keep.sum()), ratio, minimum)
+    counts = torch.stack([keep.sum(), (keep & ~torch.isfinite(values)).sum()])
+    tokens, broken = sum_over_ranks(counts, group)
+    if read and int(broken):
+        raise_not_finite(int(broken))
+    return torch.where(broken == 0, device_quota(tokens, ratio, minimum), 0)
+
+
+def _top_eager(keys: Tensor, quota: int) -> Tensor:
+    """Mask of the `quota` largest `keys`, the earliest first among equals; reads values on the host."""
+    places = None
+    whole = keys.numel() - keys.numel() % GROUP
+    if 0 < 4 * quota * GROUP < whole:
+        # `quota` groups reach the quota-th largest maximum, so no token below it can be among the `quota` largest.
+        maxima = keys[:whole].view(-1, GROUP).amax(1)
+        bound = maxima.topk(quota).values[-1]
+        groups = (maxima >= bound).nonzero().squeeze(1)
+        places = torch.cat(
+            [
+                (groups.unsqueeze(1) * GROUP + torch.arange(GROUP, device=keys.device)).view(-1),
+                torch.arange(whole, keys.numel(), device=keys.device),
+            ]
+        )
+    left = keys if places is None else keys[places]
+    selected = torch.zeros(keys.shape, dtype=torch.bool, device=keys.device)
+    if quota == 0:
+        return selected
+    threshold = left.topk(quota).values[-1]
+    above = (left > threshold).nonzero().squeeze(1)
+    level = (left == threshold).nonzero().squeeze(1)[: quota - len(above)]
+    chosen = torch.cat([above, level])
+    return selected.index_fill_(0, chosen if places is None else places[chosen], True)
+
+
+def _largest(keys: Tensor, eligible: Tensor, quota: Tensor, limit: int) -> Tensor:
+    """Mask of the `quota` largest `keys` among `eligible`, the earliest first among equals, without synchronising.
+
+    Ineligible keys must be lower than all others; `limit` bounds `quota` and is known to the host.
+    """
+    if limit == 0:
+        return torch.zeros_like(eligible)
+    quota = torch.minimum(quota, eligible.sum())
+    threshold = keys.topk(limit).values.gather(0, (quota - 1).clamp(min=0).view(1))
+    above = keys > threshold
+    level = (keys == threshold) & eligible
+    selected = above | (level & (level.cumsum(0) <= quota - above.sum()))
+    return selected & (quota > 0)
+
+
+def _ordered(keys: Tensor) -> Tensor:
+    """Signed integers in the order of the float32 or float64 `keys`, equal where they are equal (-0.0 and 0.0)."""
+    keys = torch.where(keys == 0, 0.0, keys)
+    bits = keys.view(torch.int32 if keys.dtype == torch.float32 else torch.int64)
+    return bits ^ ((bits >> (bits.element_size() * 8 - 1)) & torch.iinfo(bits.dtype).max)
+
+
+def _largest_over_ranks(keys: Tensor, eligible: Tensor, quota: int | Tensor, group: ProcessGroup) -> Tensor:
+    """Mask of this rank's part of the `quota` largest integer `keys` among the `eligible` ones of all ranks.
+
+    Among equals the earliest come first, in the order of ranks. What the ranks exchange does not grow with the number
+    of tokens: for each byte of the key one histogram, and once one count per rank.
+    """
+    left, above = eligible, torch.zeros_like(eligible)
+    remaining = torch.minimum(quota, sum_over_ranks(eligible.sum(), group))
+    top_byte = keys.element_size() * 8 - 8
+    for shift in range(top_byte, -1, -8):
+        digit = (keys >> shift) & 0xFF
+        if shift == top_byte:
+            digit = digit ^ 0x80
+        counts = torch.zeros(257, dtype=torch.int64, device=keys.device)
+        counts.scatter_add_(0, torch.where(left, digit, 256).long(), torch.ones_like(digit, dtype=torch.int64))
+        counts = sum_over_ranks(counts[:256].contiguous(), group)
+        higher = counts.sum() - counts.cumsum(0)
+        bucket = ((higher < remaining) & (remaining <= higher + counts)).long().argmax(keepdim=True)
+        remaining = remaining - higher.gather(0, bucket).squeeze(0)
+        above = above | (left & (digit > bucket))
+        left = left & (digit == bucket)
+    earlier = sum_of_earlier_ranks(left.sum(), group)
+    return (above | (left & (left.cumsum(0) + earlier <= remaining))) & (quota > 0)
+
+
+def vocab_covariance(logits: Tensor, x: Tensor, temperature: float) -> Tensor:
+    dtype = compute_dtype(logits, x)
+    columns = logits.shape[-1]
+    flat, flat_x = logits.reshape(-1, columns), x.reshape(-1, columns)
+    moments = _Moments(len(flat), dtype, logits.device)
+    for rows in _slices(len(flat), TILE_ROWS):
+        for tile in _slices(columns, TILE_COLUMNS):
+            z = flat[rows, tile].to(dtype) / temperature
+            moments.add(rows, z, flat_x[rows, tile].to(dtype, copy=True))
+    return moments.covariance().view(logits.shape[:-1])
+
+
+def linear_vocab_covariance(
+    hidden: Tensor,
+    weight: Tensor,
+    next_hidden: Tensor,
+    next_weight: Tensor,
+    bias: Tensor | None,
+    next_bias: Tensor | None,
+    temperature: float,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = compute_dtype(hidden, weight, next_hidden, next_weight, bias, next_bias)
+    flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
+    next_flat = next_hidden.reshape(-1, next_hidden.shape[-1]).to(dtype)
+    moments = _Moments(len(flat), dtype, hidden.device)
+    next_moments = _Moments(len(flat), dtype, hidden.device)
+
+    def logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        z = hidden @ weight.T
+        if bias is not None:
+            z += bias
+        if softcap is not None:
+            z = z.div_(softcap).tanh_().mul_(softcap)
+        return z.div_(temperature)
+
+    for tile in _slices(len(weight), TILE_COLUMNS):
+        tile_weight, tile_next_weight = weight[tile].to(dtype), next_weight[tile].to(dtype)
+        tile_bias = None if bias is None else bias[tile].to(dtype)
+        tile_next_bias = None if next_bias is None else next_bias[tile].to(dtype)
+        for rows in _slices(len(flat), TILE_ROWS):
+            z = logits(flat[rows], tile_weight, tile_bias)
+            next_z = logits(next_flat[rows], tile_next_weight, tile_next_bias)
+            change = next_z - z
+            next_moments.add(rows, next_z)
+            moments.add(rows, z, change)
+    shape = hidden.shape[:-1]
+    return moments.covariance().view(shape), moments.entropy().view(shape), next_moments.entropy().view(shape)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+class _Moments:
+    """Running moments, per row, of logits z and of a second quantity x under softmax(z): all [rows].
+
+    Weights and `mean_z` are relative to the largest logit so far, `top`.
+    """
+
+    def __init__(self, rows: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.top = torch.full((rows,), -torch.inf, dtype=dtype, device=device)
+        self.weight, self.mean_z, self.mean_x, self.product = torch.zeros((4, rows), dtype=dtype, device=device)
+
+    def add(self, rows: slice, z: Tensor, x: Tensor | None = None) -> None:
+        """Add a tile of logits `z` and of `x`, both [rows, columns]; the two are overwritten."""
+        top = torch.maximum(self.top[rows], z.amax(-1))
+        # While a row holds nothing but -inf its weights are all zero, and any finite number serves as its maximum.
+        top = torch.where(top == -torch.inf, torch.finfo(top.dtype).min / 4, top)
+        step = torch.where(self.weight[rows] == 0, 0.0, self.top[rows] - top)
+        probs = torch.exp(z.sub_(top.unsqueeze(-1)))
+        # exp underflows far above this bound: only -inf times a probability of 0 is changed, from NaN to 0.
+        z.clamp_(min=-1e4)
+        weight = probs.sum(-1)
+        divisor = torch.where(weight == 0, 1.0, weight)
+        scale = torch.exp(step)
+        old_weight = self.weight[rows] * scale
+        total = old_weight + weight
+        share = weight / torch.where(total == 0, 1.0, total)
+        mean_z = _dot(probs, z) / divisor
+        gap_z = mean_z - (self.mean_z[rows] + step)
+        if x is not None:
+            if not (may_read_values(x) and torch.isfinite(x.sum())):
+                x.masked_fill_(probs == 0, 0.0)
+            mean_x = _dot(probs, x) / divisor
+            gap_x = mean_x - self.mean_x[rows]
+            within = _dot(probs.mul_(z.sub_(mean_z.unsqueeze(-1))), x.sub_(mean_x.unsqueeze(-1)))
+            self.product[rows] = self.product[rows] * scale + within + gap_z * gap_x * share * old_weight
+            self.mean_x[rows] += gap_x * share
+        self.mean_z[rows] += step + gap_z * share
+        self.weight[rows] = total
+        self.top[rows] = top
+
+    def covariance(self) -> Tensor:
+        return self.product / self.weight
+
+    def entropy(self) -> Tensor:
+        return self.weight.log() - self.mean_z
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Row-wise dot products; a product and a sum are faster than `bmm` here, and the sum is pairwise."""
+    return (a * b).sum(-1)
