@@ -353,25 +353,28 @@ def claim_verdict(findings: Sequence[Finding]) -> Verdict:
     return verdicts.pop()
 
 
-def describe(runs: Sequence[Run], *, window: float = 1 / 24) -> dict[str, tuple[float, float | None, float | None]]:
-    """Levels behind the shares, as (mean over seeds, low, high): low and high are None with one run.
+Level = tuple[tuple[float, float | None, float | None], str]
 
-    Keys: `entropy_start`, `entropy_end` (nats), `accuracy_start`, `accuracy_end`, `gain` (fractions). The end is the
-    mean over the last `window` of training.
+
+def describe(runs: Sequence[Run], *, window: float = 1 / 24) -> dict[str, Level]:
+    """Levels behind the shares, by name: ((mean over seeds, low, high), unit); low and high are None with one run.
+
+    Names: `entropy_start` and `entropy_end` in nats, `accuracy_start`, `accuracy_end` and `accuracy_gain` as fractions.
+    The end is the mean over the last `window` of training.
     """
-    ends = {"start": 0, "end": 1}
-    table = pd.DataFrame(
-        {
-            f"{quantity}_{name}": [level_at(run, quantity, point, window) for run in runs]
-            for quantity in ("entropy", "accuracy")
-            for name, point in ends.items()
-        }
-    )
-    table["gain"] = table["accuracy_end"] - table["accuracy_start"]
-    levels: dict[str, tuple[float, float | None, float | None]] = {}
-    for name, values in table.items():
-        levels[str(name)] = t_interval(values, LEVEL)[:3] if len(values) > 1 else (float(values.iloc[0]), None, None)
-    return levels
+    values = {
+        f"{quantity}_{name}": np.array([level_at(run, quantity, point, window) for run in runs])
+        for quantity in ("entropy", "accuracy")
+        for name, point in (("start", 0), ("end", 1))
+    }
+    values["accuracy_gain"] = values["accuracy_end"] - values["accuracy_start"]
+    return {
+        name: (
+            t_interval(sample, LEVEL)[:3] if len(sample) > 1 else (float(sample[0]), None, None),
+            "nat" if name.startswith("entropy") else "share",
+        )
+        for name, sample in values.items()
+    }
 
 
 def measure_profile(profile: str, ledger: Ledger | None = None) -> list[Finding]:
@@ -402,6 +405,22 @@ def spell_interval(estimate: float | None, low: float | None, high: float | None
     tail = spell(high, unit)
     head = spell(low, unit).removesuffix(" " + tail.rpartition(" ")[2])
     return f"{spell(estimate, unit)} ({head} to {tail})"
+
+
+def table(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Findings as a table to show: a row per sub-claim, indexed by its title."""
+    rows = [
+        {
+            "Sub-claim": finding.title,
+            "Paper": finding.printed_as,
+            "Ours (95 % interval)": finding.ours,
+            "n": finding.n,
+            "Reproduced if": finding.criterion,
+            "Verdict": f"{finding.verdict} ({finding.note})" if finding.note else str(finding.verdict),
+        }
+        for finding in findings
+    ]
+    return pd.DataFrame(rows).set_index("Sub-claim")
 
 
 def verdicts_path(profile: str) -> Path:

@@ -80,18 +80,18 @@ def _draw_runs(axes: Axes, table: pd.DataFrame, x: str, y: str, colour: tuple[fl
     sns.lineplot(table, x=x, y=y, color=colour, linewidth=2.2, errorbar=_band, ax=axes, label=_legend(seeds))
 
 
-def _mark_fractions(axes: Axes, whole: float) -> None:
-    """Dotted lines at 1/12 and 1/3 of training, where the paper gives its shares."""
+def _mark_fractions(axes: Axes, whole: float, *, rising: bool) -> None:
+    """Dotted lines at 1/12 and 1/3 of training, where the paper gives its shares, named away from the curve."""
     for fraction in (Fraction(1, 12), Fraction(1, 3)):
         place = float(fraction) * whole
         axes.axvline(place, color="0.4", linestyle=":", linewidth=1)
         axes.annotate(
             str(fraction),
-            (place, 1),
+            (place, 0 if rising else 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -2),
+            xytext=(3, 3 if rising else -3),
             textcoords="offset points",
-            va="top",
+            va="bottom" if rising else "top",
             fontsize="small",
             color="0.35",
         )
@@ -124,7 +124,7 @@ def collapse(runs: Sequence[Run]) -> Figure:
         panels[0].tick_params(labelbottom=False)
         for axes, place in zip(panels, ("lower right", "center right"), strict=True):
             axes.legend(loc=place)
-            _mark_fractions(axes, runs[0].config.steps)
+            _mark_fractions(axes, runs[0].config.steps, rising=axes is panels[0])
     return figure
 
 
@@ -230,7 +230,7 @@ def against_paper(runs: Sequence[Run]) -> Figure:
             )
             axes.set(title=title, xlabel="", ylabel="", xlim=(-0.02, 1.02))
             axes.legend(loc="lower right")
-            _mark_fractions(axes, 1)
+            _mark_fractions(axes, 1, rising=True)
         panels[0].tick_params(labelbottom=False)
         panels[1].set_xlabel("Fraction of training")
     return figure

@@ -1,0 +1,126 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Measuring the collapse
+#
+# The measurements behind claim 1: during plain GRPO, how much of the entropy goes, and how much of the gain comes, in
+# the first 1/12 and the first 1/3 of training; how much entropy is left at the end; and whether performance saturates.
+#
+# Runs are read from their records. A run that is not recorded yet is trained here first.
+
+# %% tags=["hide-input"]
+import importlib.util
+import os
+import pathlib
+import site
+import subprocess
+import sys
+import sysconfig
+
+REPOSITORY_URL = ""
+if importlib.util.find_spec("repro") is None:
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
+    checkouts = [one for one in folders if (one / "src" / "repro").is_dir() and (one / "pyproject.toml").is_file()]
+    source = str(checkouts[0]) if checkouts else os.environ.get("REPRO_SOURCE") or REPOSITORY_URL
+    if not source:
+        raise ModuleNotFoundError(
+            "the package repro is not installed and its source is unknown: open this notebook inside a checkout of the "
+            "repository, or set the environment variable REPRO_SOURCE to an address that pip can install it from"
+        )
+    editable = ["--editable"] if checkouts else []
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *editable, source], check=True)
+    # An editable installation is found through a .pth file, which Python reads at its start only.
+    site.addsitedir(sysconfig.get_path("purelib"))
+    importlib.invalidate_caches()
+
+# %% tags=["parameters"]
+profile: str = "cpu"
+seeds: list[int] | None = None
+
+# %% [markdown]
+# `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the profile's seeds where given.
+
+# %%
+from repro import claims, display, figures
+from repro.profiles import load_profile
+from repro.runs import load_or_train
+
+claim = claims.load_ledger().claim("collapse")
+configs = load_profile(profile).configs(claim.arm, seeds)
+runs = [load_or_train(config) for config in configs]
+
+# %% [markdown]
+# A record holds a row of metrics for every optimizer step, and evaluations at the start, at fixed steps and at the end.
+
+# %%
+for run in runs:
+    steps = list(range(1, run.config.steps + 1))
+    assert run.metrics["step"].tolist() == steps, f"{run.name}: steps are missing"
+    assert run.evaluations["step"].iloc[[0, -1]].tolist() == [0, run.config.steps], f"{run.name}: no start or end"
+    assert (run.metrics["entropy/response_mean"] >= 0).all(), f"{run.name}: an entropy is negative"
+    assert run.evaluations["accuracy/mean"].between(0, 1).all(), f"{run.name}: an accuracy is no fraction"
+
+# %% [markdown]
+# ## Accuracy and entropy during training
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-collapse", "caption": "{glue:text}`collapse_caption:s`"}, "image": {"alt": "Two panels against optimizer steps: validation accuracy rises early and levels off, policy entropy falls early and stays low."}}
+display.show(figures.collapse(runs), collapse_caption=figures.collapse_caption(runs))
+
+# %% [markdown]
+# ## How early it happens
+#
+# The paper prints the shares at 1/12 and 1/3 of training.
+
+# %%
+findings = claims.measure(claim, runs)
+assert [finding.subclaim for finding in findings] == [part.id for part in claim.subclaims]
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-shares", "caption": "{glue:text}`shares_caption:s`"}, "image": {"alt": "Bars: shares of the fall of entropy and of the gain at 1/12 and at 1/3 of training, with the paper's printed shares as diamonds."}}
+display.show(figures.shares(claim, findings), shares_caption=figures.shares_caption(claim, findings))
+
+# %% [markdown]
+# The shape can be held against the one curve of the paper that is plotted in full.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-against-paper", "caption": "{glue:text}`against_paper_caption:s`"}, "image": {"alt": "Two panels against the fraction of training: shares of the gain and of the fall of entropy, our curves over points read off the paper."}}
+display.show(figures.against_paper(runs), against_paper_caption=figures.against_paper_caption(runs))
+
+# %% [markdown]
+# ## Verdicts
+#
+# Each range was written into the ledger, with its reason, before the runs.
+
+# %%
+claims.table(findings)
+
+# %%
+print(f"Claim {claim.number} with profile {profile}: {claims.claim_verdict(findings)}")
+
+# %% [markdown]
+# The book's prose takes its numbers from here.
+
+# %% tags=["hide-input"]
+display.glue(
+    profile=profile,
+    n=len(runs),
+    steps=runs[0].config.steps,
+    verdict=str(claims.claim_verdict(findings)),
+    **{finding.subclaim: finding.ours for finding in findings},
+    **{f"{finding.subclaim}_verdict": str(finding.verdict) for finding in findings},
+    **{name: claims.spell_interval(*interval, unit) for name, (interval, unit) in claims.describe(runs).items()},
+)
+
+# %% [markdown]
+# ## Provenance
+
+# %% tags=["hide-input"]
+display.provenance(runs)

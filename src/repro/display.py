@@ -1,0 +1,66 @@
+"""What notebooks show from inside: figures, values that the book's prose uses, and where the runs came from.
+
+This needs IPython only, so that a notebook opened alone needs neither papermill nor Sphinx; `repro.notebook` handles
+notebooks from outside.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from IPython.core.formatters import format_display_data
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from repro.runs import Run
+
+
+def glue(**values: float | int | str) -> None:
+    """Store values in the running notebook under their names, for the book's prose to show.
+
+    They are stored as `myst_nb.glue` does with `display=False`, without needing Sphinx where the notebook runs.
+
+    Raises:
+        TypeError: a value that is not a plain, finite Python float, int or str. Others would show as their `repr`.
+    """
+    for name, value in values.items():
+        if type(value) not in (float, int, str) or (type(value) is float and not math.isfinite(value)):
+            raise TypeError(f"{name} must be a finite float, an int or a str of plain Python, got {value!r}")
+        data, metadata = format_display_data(value)
+        prefix = "application/papermill.record/"
+        display(
+            {prefix + kind: content for kind, content in data.items()},
+            raw=True,
+            metadata={**metadata, "scrapbook": {"name": name, "mime_prefix": prefix}},
+        )
+
+
+def show(figure: Figure, **caption: str) -> None:
+    """Show a Matplotlib figure as SVG, and glue its caption under the one name given.
+
+    The SVG holds no date, so that the same runs give the same bytes.
+    """
+    drawing = io.StringIO()
+    figure.savefig(drawing, format="svg", metadata={"Date": None})
+    glue(**caption)
+    display({"image/svg+xml": drawing.getvalue(), "text/plain": " ".join(caption.values())}, raw=True)
+
+
+def provenance(runs: Sequence[Run]) -> pd.DataFrame:
+    """What made these runs: a row per field, with every value that occurs among them once."""
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        made = run.provenance
+        fields = {
+            "Runs": f"{run.name}: {made['seconds']:.0f} s",
+            "Commit": f"{made['commit'] or 'none'}{' with uncommitted changes' if made['dirty'] else ''}",
+            "Code fingerprint": made["code"],
+            "Device": f"{made['device_name']} ({made['device']}, {made['threads']} threads)",
+            "Platform": made["platform"],
+            "Versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+        }
+        for name, value in fields.items():
+            rows.setdefault(name, []).append(value)
+    values = ["; ".join(dict.fromkeys(found)) for found in rows.values()]
+    return pd.DataFrame({"Value": values}, index=pd.Index(list(rows), name="Provenance"))
