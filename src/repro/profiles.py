@@ -1,7 +1,7 @@
 """Profiles: which runs make up the study at one scale, read from ``configs/profiles/<name>.yaml``.
 
-The file's keys are ``description``, ``base``, ``seeds``, ``run`` (fields of every run) and ``arms`` (for each method the
-fields that set it apart). The file's name is the profile's.
+The file's keys are ``description``, ``base``, ``seeds``, ``run`` (fields of every run) and ``arms`` (for each method
+the fields that set it apart). The file's name is the profile's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -126,4 +126,5 @@ def _check(source: Path, values: dict[str, Any]) -> None:
 
 def _check_type(source: Path, key: str, value: Any, kind: type, *, optional: bool = False) -> None:
     if type(value) is not kind and not (optional and value is None):
-        raise ConfigError(f"{source}: {key}={value!r} ({type(value).__name__}) is not allowed; it must be {WORDS[kind]}")
+        found = f"{key}={value!r} ({type(value).__name__})"
+        raise ConfigError(f"{source}: {found} is not allowed; it must be {WORDS[kind]}")

@@ -1,0 +1,230 @@
+"""The command line: ``python -m repro COMMAND`` or ``repro COMMAND``.
+
+An error meant for the user is one line that starts with ``error:``, and the exit status is 2; ``REPRO_DEBUG=1`` shows
+where it came from. Modules are imported by the command that needs them, because torch alone takes seconds.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from repro.errors import ConfigError, ReproError
+from repro.paths import build_dir, root
+from repro.profiles import load_profile, profile_names
+from repro.runs.config import RunConfig
+
+FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Parser(argparse.ArgumentParser):
+    """Like argparse's, but an error is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
+def reproduce(arguments: argparse.Namespace) -> None:
+    """Train what is missing, execute the notebooks, build the book."""
+    from repro import dag
+
+    if arguments.cores != "all" and not (arguments.cores.isdecimal() and int(arguments.cores) > 0):
+        raise ConfigError(f"--cores={arguments.cores} is not allowed; give a number of at least 1, or all")
+    page = dag.reproduce(load_profile(arguments.profile), cores=arguments.cores)
+    _print_verdicts(arguments.profile)
+    print(f"the book is {page}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train and record one run, if it is not recorded yet."""
+    if arguments.threads is not None:
+        if arguments.threads < 1:
+            raise ConfigError(f"--threads={arguments.threads} is not allowed; give a number of at least 1")
+        # Before torch is imported, which reads it then.
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    from repro.dag import receipt
+    from repro.runs.record import find, load_or_train
+
+    config = _with_overrides(load_profile(arguments.profile), arguments.arm, arguments.seed, arguments.set)
+    trained = find(config).status != "current"
+    recorded = load_or_train(config)
+    print(f"{recorded.name}: {'trained' if trained else 'recorded already'} ({recorded.path})")
+    if arguments.receipt:
+        arguments.receipt.write_text(receipt(config), encoding="utf-8")
+
+
+def bases(arguments: argparse.Namespace) -> None:
+    """Train base policies from scratch, into bases/."""
+    from repro.policies.base import make_bases
+
+    for path in make_bases(arguments.names or None):
+        print(path)
+
+
+def notebooks(arguments: argparse.Namespace) -> None:
+    """Make .ipynb files, for Jupyter and Colab, from the scripts in notebooks/."""
+    from repro.notebook import make_ipynb
+
+    for source in sorted((root() / "notebooks").glob("*.py")):
+        print(make_ipynb(source, build_dir() / "ipynb" / f"{source.stem}.ipynb"))
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Execute a notebook script for a profile, into build/<profile>/notebooks/."""
+    from repro.notebook import execute as execute_notebook
+
+    profile = load_profile(arguments.profile)
+    output = build_dir() / profile.name / "notebooks" / f"{arguments.source.stem}.ipynb"
+    print(execute_notebook(arguments.source, output, {"profile": profile.name}))
+
+
+def verdicts(arguments: argparse.Namespace) -> int:
+    """Compute the verdicts of a profile from its recorded runs, store and print them."""
+    from repro.claims import ClaimError, check_verdicts, measure_profile, write_verdicts
+
+    load_profile(arguments.profile)
+    findings = measure_profile(arguments.profile)
+    write_verdicts(arguments.profile, findings)
+    _print_verdicts(arguments.profile)
+    if arguments.check:
+        try:
+            check_verdicts(arguments.profile, findings)
+        except ClaimError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def book(arguments: argparse.Namespace) -> None:
+    """Build the book of a profile from its executed notebooks."""
+    from repro.book import build
+
+    print(build(load_profile(arguments.profile).name))
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """Show which runs of a profile are recorded."""
+    from repro.runs.record import Run, find
+
+    rows = [("run", "status", "minutes", "entropy", "accuracy")]
+    for config in load_profile(arguments.profile).all_configs():
+        found = find(config)
+        measured = ("", "", "")
+        if found.status == "current":
+            one = Run(config, found.path)
+            measured = (
+                f"{one.provenance['seconds'] / 60:.1f}",
+                f"{one.metrics['entropy/response_mean'].iloc[-1]:.3f}",
+                f"{one.evaluations['accuracy/mean'].iloc[-1]:.3f}",
+            )
+        rows.append((config.name, found.status, *measured))
+    _print_table(rows)
+
+
+def profiles(arguments: argparse.Namespace) -> None:
+    """List the profiles."""
+    rows = [("profile", "base", "runs", "description")]
+    for name in profile_names():
+        profile = load_profile(name)
+        rows.append((name, profile.base, str(len(profile.all_configs())), profile.description))
+    _print_table(rows)
+
+
+def _with_overrides(profile: Any, arm: str, seed: int, settings: Sequence[str]) -> RunConfig:
+    """The config of one run of a profile with ``FIELD=VALUE`` settings, whose values are YAML."""
+    (config,) = profile.configs(arm, [seed])
+    values = config.to_dict()
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting} is not allowed; write --set FIELD=VALUE")
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {setting}: {text!r} is not a YAML value") from None
+    return RunConfig.from_dict(values, source="--set" if settings else "")
+
+
+def _print_verdicts(profile: str) -> None:
+    from repro.claims import load_ledger, read_verdicts
+
+    findings = read_verdicts(profile)
+    rows = [("claim", "paper", "ours", "n", "verdict")]
+    for claim in load_ledger().claims:
+        rows += [
+            (f"{claim.number}. {finding.title}", finding.printed_as, finding.ours, str(finding.n), finding.verdict)
+            for finding in findings
+            if finding.claim == claim.id
+        ]
+    _print_table(rows)
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each command's function is in ``function``."""
+    top = Parser(prog="repro", description="The reproduction study, step by step.", allow_abbrev=False)
+    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    def command(function: Any, *, profile: bool = True) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            function.__name__, help=function.__doc__.rstrip("."), description=function.__doc__, allow_abbrev=False
+        )
+        added.set_defaults(function=function)
+        if profile:
+            added.add_argument("--profile", default="cpu", metavar="NAME", help="see `repro profiles` (default: cpu)")
+        return added
+
+    command(reproduce).add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
+    one = command(run)
+    one.add_argument("--arm", default="grpo", help="method, a name under `arms` in the profile (default: grpo)")
+    one.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    one.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the run")
+    one.add_argument("--threads", type=int, metavar="N", help="threads of one operation (default: torch's)")
+    one.add_argument("--receipt", type=Path, metavar="FILE", help="say in FILE which record this is")
+    command(bases, profile=False).add_argument("names", nargs="*", metavar="NAME", help="(default: all that ship)")
+    command(notebooks, profile=False)
+    command(execute).add_argument("source", type=Path, metavar="FILE", help="a script in notebooks/")
+    command(verdicts).add_argument(
+        "--check", action="store_true", help="end with status 1 where a verdict differs from the ledger's"
+    )
+    command(book)
+    command(status)
+    command(profiles, profile=False)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status: 0, 1 where a check fails, 2 after an error, 130 when interrupted."""
+    try:
+        arguments = parser().parse_args(argv)
+        return arguments.function(arguments) or 0
+    except KeyboardInterrupt:
+        print("interrupted; what is done is kept, call again to go on", file=sys.stderr)
+        return 130
+    except ReproError as error:
+        return _report(error, str(error))
+    except OSError as error:
+        if error.errno not in FULL_OR_FORBIDDEN:
+            raise
+        return _report(
+            error,
+            f"cannot write {error.filename or build_dir()}: {error.strerror}; free some space, make it writable, or "
+            "set REPRO_BUILD to another folder",
+        )
+
+
+def _report(error: Exception, message: str) -> int:
+    if os.environ.get("REPRO_DEBUG") == "1":
+        raise error
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 2

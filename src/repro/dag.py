@@ -1,0 +1,128 @@
+"""Run the workflow: check the records, hold the build folder's lock, start Snakemake, report."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from repro.errors import ReproError
+from repro.paths import build_dir, checkout
+from repro.profiles import Profile
+from repro.runs.config import RunConfig
+from repro.runs.record import find, load, set_aside
+
+LOG_LINES = 15
+
+
+def receipt_path(config: RunConfig) -> Path:
+    """The file that tells Snakemake that a run is recorded."""
+    return build_dir() / "receipts" / f"{config.name}.json"
+
+
+def receipt(config: RunConfig) -> str:
+    """What the receipt of a recorded run says: which record it is for.
+
+    Raises:
+        RecordError: when the record is not current.
+    """
+    run = load(config)
+    return json.dumps({"record": str(run.path), "checksum": run.provenance["checksum"]}) + "\n"
+
+
+def reproduce(profile: Profile, *, cores: str = "all") -> Path:
+    """Bring a profile's runs, notebooks, verdicts and book up to date.
+
+    Args:
+        profile: what to make.
+        cores: processor cores to use, ``all`` or a number.
+
+    Returns:
+        The book's first page.
+
+    Raises:
+        ReproError: outside a checkout; while another call works in the same build folder; when a job fails.
+        BaseError: when a base policy is missing.
+    """
+    root = checkout()
+    if root is None:
+        raise ReproError(
+            "`repro reproduce` needs a checkout of the repository: its workflow, notebooks and book are not in the "
+            "installed package"
+        )
+    build = build_dir()
+    build.mkdir(parents=True, exist_ok=True)
+    with _locked(build) as lock:
+        counts = _check_records(profile)
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        print(f"profile {profile.name}: {sum(counts.values())} runs ({summary})", flush=True)
+        _snakemake(root, build, profile, cores, lock)
+    return build / profile.name / "site" / "index.html"
+
+
+def _check_records(profile: Profile) -> dict[str, int]:
+    """Count records by status, move damaged ones aside and take back the receipts of all that are not current."""
+    counts = dict.fromkeys(("current", "missing", "stale", "damaged"), 0)
+    for config in profile.all_configs():
+        found = find(config)
+        counts[found.status] += 1
+        path = receipt_path(config)
+        if found.status == "stale":
+            print(f"run {config.name} is stale and will be trained again: {found.reason}", file=sys.stderr)
+        elif found.status == "damaged":
+            print(f"run {config.name} is damaged and will be trained again: {found.reason}", file=sys.stderr)
+            set_aside(found.path)
+        if path.exists() and (found.status != "current" or path.read_text(encoding="utf-8") != receipt(config)):
+            path.unlink()
+    return counts
+
+
+@contextmanager
+def _locked(build: Path) -> Iterator[IO[str]]:
+    """Hold the build folder. Snakemake inherits the lock, so that it outlives this process as Snakemake may."""
+    with (build / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ReproError(
+                f"another `repro reproduce` is at work in {build} (process {file.read().strip() or 'unknown'}); wait "
+                "for it, or set REPRO_BUILD to another folder"
+            ) from None
+        except OSError as error:
+            raise ReproError(
+                f"cannot lock {build}: {error.strerror}; set REPRO_BUILD to a folder on a local disk"
+            ) from error
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        yield file
+
+
+def _snakemake(root: Path, build: Path, profile: Profile, cores: str, lock: IO[str]) -> None:
+    failed = build / "failed"
+    failed.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "snakemake"]
+    command += ["--snakefile", str(root / "workflow" / "Snakefile"), "--directory", str(build), "--cores", cores]
+    command += ["--config", f"profile={profile.name}"]
+    # Times decide, and receipts; the records' identities stand for configs and code.
+    command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"]
+    command += ["--scheduler", "greedy", "--quiet", "all"]
+    command += ["--runtime-source-cache-path", str(build / ".snakemake" / "source-cache")]
+    started = time.time()
+    code = subprocess.run(command, pass_fds=[lock.fileno()], check=False).returncode
+    if code == 0:
+        return
+    logs = [build / name for name in failed.read_text(encoding="utf-8").split()] if failed.exists() else []
+    if not logs:
+        own = (build / ".snakemake" / "log").glob("*.log")
+        logs = [log for log in own if log.stat().st_mtime >= started]
+    for log in logs:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        print(f"{log} ends with:", *lines, sep="\n  ", file=sys.stderr)
+    where = ", ".join(map(str, logs)) or f"Snakemake ended with status {code}"
+    raise ReproError(f"{len(logs) or 'some'} jobs failed ({where}); what is done is kept, call again to go on")
