@@ -166,6 +166,8 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any]) -> Path:
                 cwd=source.parent,
                 progress_bar=False,
                 log_output=False,
+                # A new kernel warns that it talks over local TCP; its errors are still shown.
+                extra_arguments=["--IPKernelApp.log_level=40"],
             )
         except PapermillExecutionError as error:
             first = next((line for line in error.source.splitlines() if line.strip()), "")
