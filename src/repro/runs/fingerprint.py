@@ -6,6 +6,7 @@ directly or not. Comments, docstrings, layout, the order of files and the Python
 
 import ast
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -32,6 +33,13 @@ def fingerprint(package: Path) -> str:
     Raises:
         OSError, SyntaxError: when a module cannot be read or parsed.
     """
+    trees = training_modules(package)
+    text = json.dumps([[module, _plain(trees[module])] for module in sorted(trees)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def training_modules(package: Path) -> dict[str, ast.Module]:
+    """Names and syntax trees of the modules that the fingerprint is taken over."""
     trees: dict[str, ast.Module] = {}
     waiting = list(START)
     while waiting:
@@ -41,8 +49,7 @@ def fingerprint(package: Path) -> str:
         path = _module_path(package, module)
         trees[module] = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         waiting += _imported(package, module, path, trees[module])
-    text = json.dumps([[module, _plain(trees[module])] for module in sorted(trees)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return trees
 
 
 def _module_path(package: Path, module: str) -> Path | None:
@@ -75,12 +82,23 @@ def _plain(node: Any) -> Any:
     """A syntax tree as nested lists: no positions, no docstrings, no empty fields (which differ between Pythons)."""
     if isinstance(node, ast.Constant):
         return ["Constant", type(node.value).__name__, ascii(node.value)]
+    if isinstance(node, ast.JoinedStr):
+        return ["JoinedStr", *_joined(node.values)]
     if isinstance(node, ast.AST):
         values = ((name, getattr(node, name, None)) for name in node._fields if name not in IGNORED_FIELDS)
         return [type(node).__name__, *([name, _plain(value)] for name, value in values if value not in (None, []))]
     if isinstance(node, list):
         return [_plain(item) for item in node if not _is_string_statement(item)]
     return ascii(node)
+
+
+def _joined(parts: list[ast.expr]) -> Iterator[Any]:
+    """The parts of an f-string, its neighbouring texts made one: Pythons cut them in different places."""
+    for is_text, group in itertools.groupby(parts, lambda part: isinstance(part, ast.Constant)):
+        if not is_text:
+            yield from map(_plain, group)
+        elif text := "".join(part.value for part in group):
+            yield ["Constant", "str", ascii(text)]
 
 
 def _is_string_statement(node: Any) -> bool:

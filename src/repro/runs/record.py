@@ -199,15 +199,16 @@ def _examine(config: RunConfig, path: Path) -> Found:
 def _damage(config: RunConfig, path: Path) -> str:
     """What is wrong with a record, naming the file; empty when nothing is."""
     try:
-        provenance = json.loads((path / PROVENANCE).read_bytes())
-        sound = provenance["checksum"] == _checksum(provenance)
+        text = (path / PROVENANCE).read_bytes()
+        provenance = json.loads(text)
+        sound = provenance["checksum"] == _checksum(provenance) and text == _json(provenance)
         recorded = {name: provenance["sha256"][name] for name in FILES}
     except FileNotFoundError:
         return f"{path / PROVENANCE} is missing"
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return f"{path / PROVENANCE} cannot be read ({type(error).__name__}: {error})"
     if not sound:
-        return f"{path / PROVENANCE} was edited: it does not have the checksum it states"
+        return f"{path / PROVENANCE} was truncated or edited: it does not have the checksum it states"
     for name, expected in recorded.items():
         try:
             content = (path / name).read_bytes()

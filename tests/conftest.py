@@ -1,0 +1,102 @@
+"""Fixtures that several test files share."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import repro.runs.config
+import repro.runs.record
+from repro import paths
+
+SANDBOX = Path(__file__).parent / "sandbox"
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty build folder, base policies ``m`` and ``s`` of a few bytes, and no results in the repository."""
+    bases = tmp_path / "bases"
+    for name in ("m", "s"):
+        (bases / name).mkdir(parents=True)
+        (bases / name / "model.safetensors").write_bytes(name.encode() * 100)
+    monkeypatch.setattr(repro.runs.config, "bases_dir", lambda: bases)
+    monkeypatch.setattr(repro.runs.record, "results_dir", lambda: tmp_path / "results")
+    monkeypatch.setenv("REPRO_BUILD", str(tmp_path / "build"))
+    return tmp_path / "build"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A copy of the repository whose training, notebooks and book are instant, and the environment to run it in."""
+
+    root: Path
+    environment: dict[str, str]
+
+    @property
+    def build(self) -> Path:
+        return self.root / "build"
+
+    @property
+    def control(self) -> Path:
+        """Where the stand-in for training reports and is told to hang."""
+        return self.root / "control"
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start ``python -m repro`` with these arguments, in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "repro", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def repro(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m repro`` with these arguments to its end."""
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def trainings(self) -> list[str]:
+        """A line per training started since the last call: seed and OMP_NUM_THREADS."""
+        log = self.control / "started"
+        lines = sorted(log.read_text().splitlines()) if log.exists() else []
+        log.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """A copy of the repository with a profile ``tiny`` of two runs, and a folder name with a space in it."""
+    root = tmp_path_factory.mktemp("sandbox") / "a copy"
+    here = paths.root()
+    for name in ("pyproject.toml", "configs", "workflow"):
+        copy = shutil.copytree if (here / name).is_dir() else shutil.copy
+        root.mkdir(exist_ok=True)
+        copy(here / name, root / name)
+    shutil.copytree(here / "src" / "repro", root / "src" / "repro", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SANDBOX / "training.py", root / "src" / "repro" / "runs" / "training.py")
+    for name in ("notebook.py", "book.py"):
+        shutil.copy(SANDBOX / name, root / "src" / "repro" / name)
+    for name, content in {
+        # Without the operators' torch, which the stand-ins do not need and which takes seconds to import.
+        "src/repro/ops/__init__.py": "",
+        "configs/profiles/tiny.yaml": (
+            "description: Two runs.\nbase: t\nseeds: [0, 1]\nrun: {steps: 24, eval_every: 1}\narms: {grpo: {}}\n"
+        ),
+        "bases/t/model.safetensors": "weights",
+        "notebooks/01_one.py": "# %%\n",
+        "book/index.md": "# Book\n",
+        "control/README": "",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    environment = {name: value for name, value in os.environ.items() if name not in ("REPRO_BUILD", "REPRO_DEBUG")}
+    environment |= {"PYTHONPATH": str(root / "src"), "REPRO_TEST_DIR": str(root / "control"), "HOME": "/nonexistent"}
+    return Sandbox(root, environment)

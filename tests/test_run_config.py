@@ -1,0 +1,152 @@
+"""RunConfig: what it accepts, what it says when it does not, and what its identity depends on."""
+
+import dataclasses
+import json
+import math
+import pickle
+
+import pytest
+
+from repro.errors import BaseError, ConfigError
+from repro.runs import RunConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", -1),
+        ("steps", 0),
+        ("steps", True),
+        ("steps", 10.0),
+        ("steps", "10"),
+        ("steps", None),
+        ("seed", -1),
+        ("base", ""),
+        ("base", "../m"),
+        ("base", 3),
+        ("arm", "a b"),
+        ("num_generations", 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("learning_rate", True),
+        ("learning_rate", "1e-4"),
+        ("epsilon", -0.2),
+        ("temperature", 0.0),
+        ("temperature", None),
+        ("advantage_scale", "std"),
+        ("eval_every", 0),
+    ],
+)
+def test_refuses_a_bad_value_naming_field_and_value(field, value):
+    with pytest.raises(ConfigError) as error:
+        RunConfig(**{field: value})
+    assert f"{field}={value!r} ({type(value).__name__}) is not allowed; it must be " in str(error.value)
+
+
+@pytest.mark.parametrize("value", [{"beta": [1]}, {"beta": math.inf}, {1: 2}, {"a b": 1}, [("beta", 1)], "beta"])
+def test_refuses_a_bad_trainer_field(value):
+    with pytest.raises(ConfigError, match="trainer"):
+        RunConfig(trainer=value)
+
+
+def test_refuses_an_unknown_field_naming_the_known_ones():
+    with pytest.raises(ConfigError, match=r"^here: 'stepz' is no field of a run; the fields are base, .*trainer$"):
+        RunConfig.from_dict({"stepz": 3}, source="here")
+
+
+def test_refuses_updates_that_do_not_share_a_rollout():
+    with pytest.raises(ConfigError, match="updates_per_rollout=7 does not divide the 24 completions"):
+        RunConfig(prompts_per_rollout=6, num_generations=4, updates_per_rollout=7)
+
+
+def test_is_frozen_and_does_not_follow_its_arguments():
+    trainer = {"beta": 0.1}
+    config = RunConfig(trainer=trainer)
+    trainer["beta"] = 0.2
+    assert config.trainer == {"beta": 0.1}
+    with pytest.raises(TypeError):
+        config.trainer["beta"] = 0.3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.steps = 3
+
+
+def test_json_is_canonical_and_goes_both_ways():
+    config = RunConfig(steps=8, learning_rate=1, trainer={"z": 1, "a": None})
+    assert config.learning_rate == 1.0 and type(config.learning_rate) is float
+    assert config == RunConfig(trainer={"a": None, "z": 1}, learning_rate=1.0, steps=8)
+    assert hash(config) == hash(RunConfig(trainer={"a": None, "z": 1}, learning_rate=1.0, steps=8))
+    assert RunConfig.from_dict(json.loads(config.to_json())) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert config.to_json().startswith('{"advantage_scale":"group","arm":"grpo",')
+    assert '"trainer":{"a":null,"z":1}' in config.to_json()
+
+
+def test_identity_is_this_hash(build):
+    """Records made elsewhere must keep their names. The expected values were computed without the package, as SHA-256
+    of 100 times "m", and of the canonical JSON, a newline and that hash."""
+    config = RunConfig(
+        base="m",
+        task="arithmetic",
+        seed=0,
+        arm="grpo",
+        steps=8,
+        prompts_per_rollout=64,
+        num_generations=8,
+        updates_per_rollout=4,
+        learning_rate=2e-4,
+        epsilon=0.2,
+        epsilon_high=None,
+        temperature=1.0,
+        max_completion_length=16,
+        advantage_scale="group",
+        eval_every=20,
+        eval_prompts=256,
+        eval_samples=8,
+        eval_temperature=1.0,
+        trainer={},
+    )
+    assert config.base_sha256 == "f6449b4f736925a0013c6cbeb5cc4129c77576761aa2f694cae0f55b1d43f5c9"
+    assert config.name == "grpo-m-seed0-d8c8a07e5ae1"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": "s"},
+        {"task": "other"},
+        {"seed": 1},
+        {"arm": "kl"},
+        {"steps": 9},
+        {"prompts_per_rollout": 32},
+        {"num_generations": 4},
+        {"updates_per_rollout": 2},
+        {"learning_rate": 1e-4},
+        {"epsilon": None},
+        {"epsilon_high": 0.28},
+        {"temperature": 0.9},
+        {"max_completion_length": 17},
+        {"advantage_scale": "none"},
+        {"eval_every": 10},
+        {"eval_prompts": 128},
+        {"eval_samples": 4},
+        {"eval_temperature": 0.6},
+        {"trainer": {"beta": 0.1}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_identity_changes_with_every_field(build, change):
+    assert len(RunConfig().to_dict()) == 19
+    assert RunConfig(**change).identity != RunConfig().identity
+
+
+def test_identity_changes_with_the_weights(build, tmp_path):
+    before = RunConfig().identity
+    assert RunConfig().identity == before
+    (tmp_path / "bases" / "m" / "model.safetensors").write_bytes(b"other weights")
+    assert RunConfig().identity != before
+
+
+def test_missing_base_names_those_there_and_the_remedy(build):
+    with pytest.raises(BaseError, match=r"'xl' is missing: .*model.safetensors; present are m, s; `make bases`"):
+        _ = RunConfig(base="xl").identity

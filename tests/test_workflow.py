@@ -1,0 +1,199 @@
+"""The workflow on a copy of the repository whose training is instant: what runs, what does not, and what a crash costs.
+
+The tests go through one build folder in order, each from the finished state that the one before it leaves.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+BOTH = ["0 1", "1 1"]
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, f"waited a minute for {what}"
+        time.sleep(0.05)
+
+
+def records(sandbox) -> dict[str, Path]:
+    return {path.name.split("-seed")[1][0]: path for path in (sandbox.build / "runs").glob("grpo-t-seed*")}
+
+
+@pytest.fixture(scope="module")
+def reproduced(sandbox):
+    first = sandbox.repro("reproduce", "--profile", "tiny")
+    assert first.returncode == 0, first.stderr
+    assert sandbox.trainings() == BOTH
+    assert (sandbox.build / "tiny" / "site" / "index.html").read_text() == "<p>['01_one.ipynb']</p>\n"
+    assert "profile tiny: 2 runs (2 missing)" in first.stdout
+    assert "step 12/24, entropy" in first.stdout
+    return sandbox
+
+
+def test_leaves_nothing_outside_build(reproduced):
+    assert {path.name for path in reproduced.root.iterdir()} == {
+        *("bases", "book", "build", "configs", "control", "notebooks", "pyproject.toml", "src", "workflow")
+    }
+
+
+def test_second_call_does_nothing(reproduced):
+    made = [reproduced.build / "tiny" / "site" / "index.html", *(reproduced.build / "receipts").iterdir()]
+    before = [path.stat().st_mtime_ns for path in made]
+    started = time.monotonic()
+    second = reproduced.repro("reproduce", "--profile", "tiny")
+    assert second.returncode == 0, second.stderr
+    assert time.monotonic() - started < 30
+    assert "2 runs (2 current)" in second.stdout
+    assert reproduced.trainings() == []
+    assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_verdicts_follow_the_ledger(reproduced):
+    """The stand-in's curves fall with a time constant of 5 and 6 steps of 24, so the claims come out undecided."""
+    answer = reproduced.repro("verdicts", "--profile", "tiny", "--check")
+    assert answer.returncode == 1
+    assert "underpowered" in answer.stdout
+    assert answer.stderr.startswith("error: ") and "differ from configs/claims.yaml" in answer.stderr
+
+
+def test_lost_receipt_costs_no_training(reproduced):
+    next((reproduced.build / "receipts").iterdir()).unlink()
+    answer = reproduced.repro("reproduce", "--profile", "tiny")
+    assert answer.returncode == 0, answer.stderr
+    assert "recorded already" in answer.stdout
+    assert reproduced.trainings() == []
+
+
+def test_kill_in_the_middle_of_a_run_redoes_that_run_only(reproduced):
+    found = records(reproduced)
+    for path in found.values():
+        os.rename(path, reproduced.control / path.name)
+    (reproduced.control / "hang-1").touch()
+    process = reproduced.start("reproduce", "--profile", "tiny")
+    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    wait_for(found["0"].exists, "run 0 to be recorded")
+    wait_for(lambda: (reproduced.build / "receipts" / f"{found['0'].name}.json").exists(), "the receipt of run 0")
+    os.kill(int((reproduced.control / "process-1").read_text()), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.splitlines()[-1].startswith("error: 1 jobs failed")
+    assert f"logs/{found['1'].name}.log" in errors
+    assert "step 10/24" in errors.partition("ends with:")[2]
+    assert reproduced.trainings() == BOTH
+    assert not found["1"].exists() and (reproduced.build / "runs" / ".partial" / found["1"].name).exists()
+
+    (reproduced.control / "hang-1").unlink()
+    again = reproduced.repro("reproduce", "--profile", "tiny")
+    assert again.returncode == 0, again.stderr
+    assert "2 runs (1 current, 1 missing)" in again.stdout
+    assert reproduced.trainings() == ["1 1"]
+    assert found["1"].exists() and list((reproduced.build / "runs" / ".partial").iterdir()) == []
+
+
+def test_kill_of_everything_redoes_that_run_only(reproduced):
+    found = records(reproduced)
+    os.rename(found["1"], reproduced.control / "killed")
+    (reproduced.control / "hang-1").touch()
+    (reproduced.control / "process-1").unlink()
+    process = reproduced.start("reproduce", "--profile", "tiny")
+    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (reproduced.control / "hang-1").unlink()
+    assert reproduced.trainings() == ["1 1"]
+    again = reproduced.repro("reproduce", "--profile", "tiny")
+    assert again.returncode == 0, again.stderr
+    assert reproduced.trainings() == ["1 1"]
+
+
+def test_orphaned_run_is_waited_for(reproduced):
+    """With Snakemake and its parent gone, the run that they started goes on; the next call takes its result."""
+    found = records(reproduced)
+    os.rename(found["1"], reproduced.control / "orphaned")
+    (reproduced.control / "hang-1").touch()
+    (reproduced.control / "process-1").unlink()
+    process = reproduced.start("reproduce", "--profile", "tiny")
+    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    for child in [process.pid, *map(int, children.stdout.split())]:
+        os.kill(child, signal.SIGKILL)
+    second = reproduced.start("reproduce", "--profile", "tiny")
+    log = reproduced.build / "logs" / f"{found['1'].name}.log"
+    wait_for(lambda: "trained by another process" in log.read_text(), "the second call to find the lock")
+    (reproduced.control / "hang-1").unlink()
+    _, errors = second.communicate(timeout=60)
+    process.communicate(timeout=60)
+    assert second.returncode == 0, errors
+    assert reproduced.trainings() == ["1 1"]
+
+
+def test_two_calls_at_once(reproduced):
+    found = records(reproduced)
+    os.rename(found["1"], reproduced.control / "held")
+    (reproduced.control / "hang-1").touch()
+    (reproduced.control / "process-1").unlink()
+    first = reproduced.start("reproduce", "--profile", "tiny")
+    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    second = reproduced.repro("reproduce", "--profile", "tiny")
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: another `repro reproduce` is at work")
+    assert f"process {first.pid}" in second.stderr
+    (reproduced.control / "hang-1").unlink()
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 0, errors
+    reproduced.trainings()
+
+
+def test_truncated_record_is_reported_kept_and_trained_again(reproduced):
+    found = records(reproduced)
+    table = found["0"] / "metrics.parquet"
+    table.write_bytes(table.read_bytes()[:-10])
+    answer = reproduced.repro("reproduce", "--profile", "tiny")
+    assert answer.returncode == 0, answer.stderr
+    assert f"run {found['0'].name} is damaged" in answer.stderr
+    assert f"{table} was truncated or edited" in answer.stderr
+    (kept,) = (reproduced.build / "runs" / ".damaged").iterdir()
+    assert kept.name.startswith(found["0"].name) and (kept / "metrics.parquet").stat().st_size > 0
+    assert reproduced.trainings() == ["0 1"]
+
+
+def test_changed_training_code_trains_again_and_a_comment_does_not(reproduced):
+    code = reproduced.root / "src" / "repro" / "runs" / "training.py"
+    original = code.read_text()
+    code.write_text(original + "\n# A comment.\n")
+    answer = reproduced.repro("reproduce", "--profile", "tiny")
+    assert answer.returncode == 0, answer.stderr
+    assert "2 current" in answer.stdout and reproduced.trainings() == []
+    code.write_text(original.replace("LEVEL = 0.9", "LEVEL = 0.8"))
+    answer = reproduced.repro("reproduce", "--profile", "tiny")
+    assert answer.returncode == 0, answer.stderr
+    assert "2 stale" in answer.stdout and reproduced.trainings() == BOTH
+
+
+def test_missing_base_names_the_remedy(reproduced):
+    weights = reproduced.root / "bases" / "t" / "model.safetensors"
+    hidden = weights.rename(weights.with_suffix(".hidden"))
+    answer = reproduced.repro("reproduce", "--profile", "tiny")
+    hidden.rename(weights)
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("error: base policy 't' is missing") and "`make bases`" in line
+
+
+def test_broken_workflow_is_named(reproduced):
+    snakefile = reproduced.root / "workflow" / "Snakefile"
+    original = snakefile.read_text()
+    snakefile.write_text("def\n" + original)
+    answer = reproduced.repro("reproduce", "--profile", "tiny")
+    snakefile.write_text(original)
+    assert answer.returncode == 2
+    assert "SyntaxError" in answer.stderr and "Snakefile" in answer.stderr
