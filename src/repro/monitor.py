@@ -1,99 +1,258 @@
-"""What an optimizer step did to entropy and covariance, summed over micro-batches and ranks on the device.
+"""What an optimizer step did to entropy and covariance, over all its micro-batches and ranks, on the device.
 
-Every quantity is a ratio of sums over tokens or responses, so micro-batches and ranks only have to add up; nothing is
-copied to the host before a log asks for it.
+Micro-batches add up to sums and to the step's tokens; when the step is complete they become one vector of metrics.
+Nothing is copied to the host before a log asks for it. Names, with the tokens of an optimizer step as the population:
+
+``entropy/response_mean``
+    H of the paper's Eq. 5: the mean over responses of the mean over a response's tokens of the exact entropy, in nats,
+    at temperature 1. At another sampling temperature the forward pass does not have it, and it is not logged.
+``entropy/token_mean``
+    The mean over tokens of the exact entropy at the sampling temperature, in nats: TRL's ``entropy``.
+``covariance/mean``, ``covariance/top_0.0002`` ... ``covariance/top_0.5``
+    Mean of (log pi - mean log pi)(A - mean A), Eq. 10, on current log-probabilities: over all tokens, and over the
+    fraction of them with the largest (at least one token), as in Table 1.
+``ratio/mean``, ``ratio/min``, ``ratio/max``, ``ratio/kl``
+    Of pi / pi_old; ``kl`` is the mean of ratio - 1 - log ratio, an estimate of KL(pi_old || pi) in nats. Only where
+    there is a pi_old.
+``clipped/low``, ``clipped/high``
+    Share of tokens below (above) PPO's range with a negative (positive) advantage: those without gradient.
+``selected/count``, ``selected/fraction``, ``selected/pool``
+    Tokens of the step that the method selected, their share, and the number of tokens that one selection chose from.
+``selected/positive_advantage``, ``selected/probability_below_0.1`` ..., ``selected/covariance``
+    Of the selected tokens: share with a positive advantage, shares by their probability when selected, and mean of the
+    covariance by which they were selected.
+``penalty/mean``
+    KL-Cov's penalty, a mean over all tokens, in nats.
 """
 
+import math
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from repro.ops import token_covariance
+from repro.ops.common import accumulator_dtype, broadcast_advantages
+
+TOP_FRACTIONS = (0.0002, 0.002, 0.02, 0.2, 0.5)
+PROBABILITY_EDGES = (0.1, 0.5, 0.9)
+PROBABILITY_BUCKETS = ("below_0.1", "0.1_to_0.5", "0.5_to_0.9", "above_0.9")
 
 
-def _moments(
-    log_probs: torch.Tensor, entropies: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
-    """The sums that a step's metrics follow from, in float64: [7]."""
-    mask = mask.bool()
-    log_probs, entropies, advantages = (
-        values.double().masked_fill(~mask, 0) for values in (log_probs, entropies, advantages.expand_as(log_probs))
-    )
-    length = mask.sum(-1)  # [B]
-    return torch.stack(
-        [
-            length.sum().double(),
-            (length > 0).sum().double(),
-            entropies.sum(),
-            (entropies.sum(-1) / length.clamp(min=1)).sum(),
-            log_probs.sum(),
-            advantages.sum(),
-            (log_probs * advantages).sum(),
-        ]
-    )
+def all_ranks(accelerator: Accelerator) -> ProcessGroup | None:
+    """The group of all ranks; None where there is one process."""
+    return torch.distributed.group.WORLD if accelerator.num_processes > 1 else None
 
 
-def _metrics(total: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Metrics of a step from its summed moments."""
-    tokens, responses = total[0].clamp(min=1), total[1].clamp(min=1)
-    return {
-        "entropy/token_mean": total[2] / tokens,
-        "entropy/response_mean": total[3] / responses,
-        "covariance/mean": total[6] / tokens - (total[4] / tokens) * (total[5] / tokens),
-    }
+@dataclass
+class Selection:
+    """A method's tokens in a micro-batch.
+
+    Args:
+        selected: bool ``[B, T]``.
+        covariance: ``[B, T]``, by which they were selected.
+        log_probs: ``[B, T]``, on which they were selected.
+        pool: 0-d: tokens that the selection chose from, on all ranks where it was over all ranks.
+        penalty: ``[B, T]`` in nats, for KL-Cov.
+    """
+
+    selected: Tensor
+    covariance: Tensor
+    log_probs: Tensor
+    pool: Tensor
+    penalty: Tensor | None = None
 
 
 class StepMonitor:
     """Accumulates the metrics of optimizer steps and keeps a sample of their tokens.
 
     Args:
-        accelerator: reduces the sums over ranks and tells when an optimizer step is complete.
+        accelerator: collects over ranks and tells when an optimizer step is complete.
+        temperature: of sampling, at which the entropies and log-probabilities are.
+        clip_range: how far the ratio may go below and above 1.
         sample_every: keep tokens of every n-th optimizer step, the first included; 0 keeps none.
         sample_size: sequences kept of such a step, from its last micro-batch.
     """
 
-    def __init__(self, accelerator: Accelerator, *, sample_every: int = 0, sample_size: int = 0) -> None:
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        *,
+        temperature: float = 1.0,
+        clip_range: tuple[float, float] = (math.inf, math.inf),
+        sample_every: int = 0,
+        sample_size: int = 0,
+    ) -> None:
         self.accelerator, self.sample_every, self.sample_size = accelerator, sample_every, sample_size
-        self._sums: torch.Tensor | None = None
-        self._finished: list[dict[str, torch.Tensor]] = []
+        self.clip_range, self.log_response_mean = clip_range, temperature == 1.0
+        if not self.log_response_mean:
+            warnings.warn(
+                f"entropy/response_mean is not logged: it is defined at temperature 1, and with temperature={temperature} "
+                "the forward pass has only the entropy at the sampling temperature, entropy/token_mean",
+                stacklevel=3,
+            )
+        self._sums: dict[str, Tensor] = {}
+        self._extremes: dict[str, Tensor] = {}
+        self._tokens: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._finished: list[tuple[list[str], Tensor]] = []
         self.samples: list[dict[str, Any]] = []
 
     @torch.no_grad()
     def observe(
         self,
         step: int,
-        log_probs: torch.Tensor,
-        entropies: torch.Tensor,
-        advantages: torch.Tensor,
-        mask: torch.Tensor,
-        token_ids: torch.Tensor,
+        log_probs: Tensor,
+        entropies: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        token_ids: Tensor,
+        *,
+        old_log_probs: Tensor | None = None,
+        selection: Selection | None = None,
     ) -> None:
-        """Add a micro-batch, all [B, T] (advantages [B] or [B, T]), to optimizer step number ``step``, from 1."""
-        if advantages.dim() == 1:
-            advantages = advantages.unsqueeze(1)
-        sums = _moments(log_probs, entropies, advantages, mask)
-        self._sums = sums if self._sums is None else self._sums + sums
+        """Add a micro-batch, all ``[B, T]`` (advantages also ``[B]``), to optimizer step number ``step``, from 1.
+
+        ``old_log_probs`` are those of the policy that sampled; None where it is the current one.
+        """
+        log_probs, entropies, keep = log_probs.detach(), entropies.detach(), mask != 0
+        advantages = broadcast_advantages(log_probs, advantages)
+        self._tokens.append((log_probs.flatten(), advantages.flatten(), keep.flatten()))
+        self._add_entropy(entropies, keep)
+        if old_log_probs is not None:
+            self._add_ratio(log_probs - old_log_probs, advantages, keep)
+        if selection is not None:
+            self._add_selection(selection, advantages, keep)
         if not self.accelerator.sync_gradients:
             return
-        total = self.accelerator.reduce(self._sums, reduction="sum")
-        self._finished.append(_metrics(total))
+        flat = [torch.cat(parts) for parts in zip(*self._tokens, strict=True)]
+        covariance = token_covariance(*flat, group=all_ranks(self.accelerator))
+        metrics = self._metrics(covariance, flat[2])
+        self._finished.append((list(metrics), torch.stack(list(metrics.values()))))
         if self.sample_every and (step - 1) % self.sample_every == 0:
-            tokens = total[0].clamp(min=1)
             head = slice(self.sample_size)
-            deviation = (log_probs.double() - total[4] / tokens) * (advantages - total[5] / tokens)
+            selected = torch.zeros_like(keep) if selection is None else selection.selected & keep
             sample = {
                 "token_id": token_ids,
                 "log_prob": log_probs,
                 "entropy": entropies,
-                "advantage": advantages.expand_as(log_probs),
-                "covariance": deviation,
+                "advantage": advantages,
+                "covariance": covariance[-keep.numel() :].view(keep.shape),
+                "selected": selected,
+                "mask": keep,
             }
-            self.samples.append(
-                {"step": step, "mask": mask[head].bool(), **{name: values[head] for name, values in sample.items()}}
-            )
-        self._sums = None
+            self.samples.append({"step": step, **{name: values[head].clone() for name, values in sample.items()}})
+        self._sums, self._extremes, self._tokens = {}, {}, []
+
+    def _add(self, name: str, values: Tensor, keep: Tensor | None = None) -> None:
+        if keep is not None:
+            values = torch.where(keep, values, 0.0)
+        total = values.sum(dtype=accumulator_dtype(values.device))
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+
+    def _add_entropy(self, entropies: Tensor, keep: Tensor) -> None:
+        lengths = keep.sum(-1)
+        self._add("tokens", lengths)
+        self._add("responses", lengths > 0)
+        self._add("entropy", entropies, keep)
+        wide = accumulator_dtype(entropies.device)
+        self._add("response entropy", torch.where(keep, entropies, 0.0).sum(-1, dtype=wide) / lengths.clamp(min=1))
+
+    def _add_ratio(self, log_ratio: Tensor, advantages: Tensor, keep: Tensor) -> None:
+        log_ratio = torch.where(keep, log_ratio, 0.0)
+        ratio = log_ratio.exp()
+        low, high = self.clip_range
+        self._add("ratio", ratio, keep)
+        self._add("kl", ratio - 1 - log_ratio, keep)
+        self._add("clipped low", keep & (ratio < 1 - low) & (advantages < 0))
+        self._add("clipped high", keep & (ratio > 1 + high) & (advantages > 0))
+        wide = accumulator_dtype(ratio.device)
+        extremes = {
+            "minus ratio min": -torch.where(keep, ratio, math.inf).amin().to(wide),
+            "ratio max": torch.where(keep, ratio, -math.inf).amax().to(wide),
+        }
+        for name, value in extremes.items():
+            self._extremes[name] = torch.maximum(self._extremes[name], value) if name in self._extremes else value
+
+    def _add_selection(self, selection: Selection, advantages: Tensor, keep: Tensor) -> None:
+        selected = selection.selected & keep
+        self._add("selected", selected)
+        self._add("positive", selected & (advantages > 0))
+        self._add("selected covariance", selection.covariance, selected)
+        self._add("pool", selection.pool)
+        self._add("selections", torch.ones_like(selection.pool))
+        probability = selection.log_probs.exp()
+        bounds = (-math.inf, *PROBABILITY_EDGES, math.inf)
+        for name, low, high in zip(PROBABILITY_BUCKETS, bounds, bounds[1:], strict=False):
+            self._add(name, selected & (probability >= low) & (probability < high))
+        if selection.penalty is not None:
+            self._add("penalty", selection.penalty.detach(), keep)
+
+    def _metrics(self, covariance: Tensor, keep: Tensor) -> dict[str, Tensor]:
+        """The metrics of a complete step from its sums and its tokens' covariances, each 0-d and the same on all ranks."""
+        self._add("covariance", covariance, keep)
+        values = torch.stack(list((self._sums | self._extremes).values()))
+        values = self.accelerator.gather(values).view(-1, len(values))
+        split = len(self._sums)
+        total = dict(zip(self._sums, values[:, :split].sum(0), strict=True))
+        total |= dict(zip(self._extremes, values[:, split:].amax(0), strict=True))
+        tokens = total["tokens"].clamp(min=1)
+        metrics = {"entropy/token_mean": total["entropy"] / tokens}
+        if self.log_response_mean:
+            metrics["entropy/response_mean"] = total["response entropy"] / total["responses"].clamp(min=1)
+        metrics["covariance/mean"] = total["covariance"] / tokens
+        top = self._top_means(covariance, keep, total["tokens"])
+        metrics |= {f"covariance/top_{fraction:g}": mean for fraction, mean in zip(TOP_FRACTIONS, top, strict=True)}
+        if "ratio" in total:
+            metrics["ratio/mean"] = total["ratio"] / tokens
+            metrics["ratio/min"], metrics["ratio/max"] = -total["minus ratio min"], total["ratio max"]
+            metrics["ratio/kl"] = total["kl"] / tokens
+            metrics["clipped/low"] = total["clipped low"] / tokens
+            metrics["clipped/high"] = total["clipped high"] / tokens
+        if "selected" in total:
+            metrics["selected/count"] = total["selected"]
+            metrics["selected/fraction"] = total["selected"] / tokens
+            metrics["selected/pool"] = total["pool"] / total["selections"]
+            metrics["selected/positive_advantage"] = total["positive"] / total["selected"]
+            metrics["selected/covariance"] = total["selected covariance"] / total["selected"]
+            for name in PROBABILITY_BUCKETS:
+                metrics[f"selected/probability_{name}"] = total[name] / total["selected"]
+        if "penalty" in total:
+            metrics["penalty/mean"] = total["penalty"] / tokens
+        return metrics
+
+    def _top_means(self, covariance: Tensor, keep: Tensor, tokens: Tensor) -> list[Tensor]:
+        """Means of the largest covariances of the step on all ranks, from one sort."""
+        covariance = torch.where(keep, covariance, -math.inf)
+        if self.accelerator.num_processes > 1:
+            padded = self.accelerator.pad_across_processes(covariance, pad_index=-math.inf)
+            covariance = self.accelerator.gather(padded)
+        largest = covariance.sort(descending=True).values
+        sums = torch.where(largest == -math.inf, 0.0, largest).cumsum(0, dtype=accumulator_dtype(largest.device))
+        fractions = torch.tensor(TOP_FRACTIONS, dtype=sums.dtype, device=sums.device)
+        # Half a millionth of a token keeps 0.2 * 5 from being 0.999..., which floor would make 0.
+        counts = (fractions * tokens + 5e-7).floor().clamp(min=1)
+        return list((sums[counts.long() - 1] / counts).unbind())
 
     def collect(self) -> list[dict[str, float]]:
         """The metrics of the steps finished since the last call: the one copy to the host."""
-        finished = [{name: value.item() for name, value in metrics.items()} for metrics in self._finished]
+        if not self._finished:
+            return []
+        values = torch.cat([vector for _, vector in self._finished]).tolist()
+        finished = []
+        for names, vector in self._finished:
+            finished.append(dict(zip(names, values[: len(vector)], strict=True)))
+            values = values[len(vector) :]
         self._finished.clear()
         return finished
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs between optimizer steps."""
+        return {"finished": self._finished, "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._finished = [(list(names), values.to(self.accelerator.device)) for names, values in state["finished"]]
+        self.samples = list(state["samples"])

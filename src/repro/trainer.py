@@ -1,92 +1,367 @@
-"""``CovGRPOTrainer``: TRL's GRPO, with the entropy and covariance of every optimizer step.
+r"""``CovGRPOTrainer``: Clip-Cov and KL-Cov for TRL's GRPO (Cui et al. 2025, arXiv:2505.22617, section 4.2).
 
-Against ``trl.GRPOTrainer`` the only change is what is measured. From the per-token log-probabilities and entropies of
-the loss's own forward pass come, for each optimizer step and over all its micro-batches and ranks:
+Over the tokens of a pool, cov_i = (log pi(y_i) - mean log pi)(A_i - mean A) (Eq. 10). Of the tokens with the largest
+covariance (KL-Cov, Eqs. 13-14) or of a draw from a band of it (Clip-Cov, Eqs. 11-12), the loss becomes
 
-``entropy/response_mean``
-    H of the paper's Eq. 5: the mean over responses of the mean over a response's tokens of the exact entropy, in nats.
-``entropy/token_mean``
-    The mean over tokens of the same entropies: TRL's ``entropy``, weighted by tokens where TRL averages micro-batches.
-``covariance/mean``
-    The mean over tokens of (log pi - mean log pi)(A - mean A), the paper's Eq. 10.
+    Clip-Cov: 0                                KL-Cov: -ratio A + coef |log pi - log pi_old|
+
+and everything else is TRL's ``GRPOTrainer``, of which three hooks are used: the forward pass of the loss, after which
+TRL reads the advantages, so that a selected token's can be set to 0; the loss, to which the penalty is added with the
+normalisation of its ``loss_type``; and the scored rollout, which is where rollouts are selected from and other
+advantage estimators put theirs. Where we differ from the authors' code:
+
+1. The pool is the whole rollout on all ranks by default, not one micro-batch of one rank (``entropy_control_scope``).
+2. What would do nothing is refused: KL-Cov when every update is on-policy.
+3. The penalty joins where TRL adds its reference KL, after the high-entropy mask and the off-policy corrections.
 """
 
-from dataclasses import dataclass, field
+import inspect
+import os
+import warnings
+from collections import deque
 from typing import Any
 
 import pandas as pd
 import torch
-from trl import GRPOConfig, GRPOTrainer
+from accelerate.utils import gather
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
 
-from repro.monitor import StepMonitor
+from repro import advantages as estimators
+from repro.errors import ConfigError
+from repro.losses import kl_cov_penalty, policy_gradient_terms
+from repro.monitor import Selection, StepMonitor, all_ranks
+from repro.ops import select_band, select_top, token_covariance
+from repro.prime import ImplicitRewardModel
+from repro.seeds import derive_seed
+from repro.trainer_config import PRESETS, CovGRPOConfig
+
+__all__ = ["PRESETS", "CovGRPOConfig", "CovGRPOTrainer"]
+
+FORWARD_INPUTS = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
 
 
-@dataclass
-class CovGRPOConfig(GRPOConfig):
-    """Configuration of :class:`CovGRPOTrainer`: all of TRL's ``GRPOConfig``, and what to keep of the tokens."""
+def loss_mask(batch: dict[str, Any]) -> Tensor:
+    """The tokens that a loss is taken over, 0/1 ``[B, T]``: completions without what tools returned."""
+    mask = batch["completion_mask"]
+    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
 
-    token_sample_every: int = field(
-        default=0, metadata={"help": "Keep a sample of tokens every so many optimizer steps; 0 keeps none."}
-    )
-    token_sample_size: int = field(default=32, metadata={"help": "Sequences in each sample of tokens."})
+
+def aggregate(
+    values: Tensor,
+    mask: Tensor,
+    loss_type: str,
+    *,
+    tokens_per_rollout: Tensor,
+    accumulation: int,
+    steps_per_generation: int,
+    processes: int,
+    max_completion_length: int,
+) -> Tensor:
+    """Per-token values to one micro-batch's share of the loss, normalised as TRL 1.16 does for that ``loss_type``.
+
+    Args:
+        values: ``[B, T]``.
+        mask: ``[B, T]``, 0/1.
+        loss_type: ``"dapo"``, ``"grpo"``, ``"bnpo"`` or ``"dr_grpo"``.
+        tokens_per_rollout: 0-d: unmasked tokens of the rollout on all ranks.
+        accumulation: micro-batches in this optimizer step.
+        steps_per_generation: micro-batches of one rank in a rollout.
+        processes: number of ranks, over which gradients are averaged.
+        max_completion_length: in tokens.
+    """
+    values = values * mask
+    if loss_type == "dapo":
+        tokens_per_step = tokens_per_rollout.clamp(min=1.0) / processes * accumulation / steps_per_generation
+        return values.sum() / tokens_per_step
+    if loss_type == "grpo":
+        return (values.sum(-1) / mask.sum(-1).clamp(min=1.0)).mean() / accumulation
+    if loss_type == "bnpo":
+        return values.sum() / mask.sum().clamp(min=1.0) / accumulation
+    if loss_type == "dr_grpo":
+        return values.sum() / (len(values) * max_completion_length) / accumulation
+    raise ConfigError(f"loss_type={loss_type!r}: the normalisation is known for dapo, grpo, bnpo and dr_grpo")
 
 
 class CovGRPOTrainer(GRPOTrainer):
-    """TRL's ``GRPOTrainer`` that logs both entropy estimators and the token covariance at every optimizer step."""
+    """TRL's ``GRPOTrainer`` with Clip-Cov or KL-Cov, and metrics of entropy and covariance at every optimizer step.
+
+    With ``entropy_control="none"`` losses and gradients are TRL's, bit for bit. Arguments are those of
+    ``GRPOTrainer``; ``args`` is a :class:`CovGRPOConfig`, and what the metrics mean is said in :mod:`repro.monitor`.
+
+    Raises:
+        ConfigError: for another kind of ``args``, or a way of training that an option does not support.
+    """
 
     _tag_names = ["trl", "cov-grpo"]
+    _batch: dict[str, Any] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._forward: tuple[torch.Tensor, torch.Tensor] | None = None
+        config = self.args
+        if not isinstance(config, CovGRPOConfig):
+            raise ConfigError(f"args is a {type(config).__name__}: pass a CovGRPOConfig, which has all of its fields")
+        self.epsilon_low, self.epsilon_high = config.clip_range
+        self.generator = torch.Generator(device=self.accelerator.device)
+        self.generator.manual_seed(derive_seed("clip-cov draw", config.seed, self.accelerator.process_index))
+        self.reward_model: ImplicitRewardModel | None = None
+        if config.advantage_estimator == "prime":
+            if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+                raise ConfigError("advantage_estimator='prime' copies the policy and cannot shard it: use DDP")
+            self.reward_model = ImplicitRewardModel(
+                self.model,
+                self._completion_log_probs,
+                beta=config.prime_beta,
+                learning_rate=config.prime_learning_rate,
+                batch_size=config.per_device_train_batch_size,
+            )
         self.monitor = StepMonitor(
-            self.accelerator, sample_every=self.args.token_sample_every, sample_size=self.args.token_sample_size
+            self.accelerator,
+            temperature=self.temperature,
+            clip_range=config.clip_range,
+            sample_every=config.token_sample_every,
+            sample_size=config.token_sample_size,
         )
+        self._window: deque[Selection] = deque()
+        self._rewards_per_func: Tensor | None = None
+        self._floor_warned = False
+
+    def _completion_log_probs(self, model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Log-probabilities of a batch's completions, ``[B, T]``."""
+        input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        extra = {name: value for name, value in batch.items() if name in FORWARD_INPUTS}  # of images
+        length = batch["completion_ids"].size(1)
+        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, length, **extra)[0]
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards_per_func
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return batch
+        if self.args.advantage_estimator != "grpo":
+            batch["advantages"] = self._advantages(batch)
+        if self.args.entropy_control != "none" and self.args.effective_scope == "rollout":
+            old = batch["old_per_token_logps"]
+            chosen = self._select(old, old, batch["advantages"], loss_mask(batch), batch["num_items_in_batch"])
+            batch |= {"cov_selected": chosen.selected, "cov_covariance": chosen.covariance}
+        return batch
+
+    @torch.no_grad()
+    def _advantages(self, batch: dict[str, Any]) -> Tensor:
+        """This rank's advantages by an estimator that TRL's trainer does not have, ``[B]`` or ``[B, T]``."""
+        weights = self.reward_weights.to(self._rewards_per_func.device)
+        unscored = self._rewards_per_func.isnan().all(1)
+        rewards = (self._rewards_per_func * weights).nansum(1).masked_fill(unscored, torch.nan)
+        mask = loss_mask(batch)
+        rows = slice(self.accelerator.process_index * len(mask), (self.accelerator.process_index + 1) * len(mask))
+        if self.args.advantage_estimator == "rloo":
+            advantages = estimators.rloo(rewards, self.num_generations)
+        elif self.args.advantage_estimator == "reinforce++":
+            advantages = estimators.reinforce_plus_plus(rewards, gather(mask.sum(1)))
+        else:
+            self.reward_model.to(mask.device)
+            with torch.enable_grad():
+                process = self.reward_model.score_and_learn(batch, mask, rewards[rows], (~unscored).sum())
+            across = self.accelerator.pad_across_processes
+            process, everywhere = gather(across(process, dim=1)), gather(across(mask, dim=1))
+            advantages = estimators.prime(process, rewards, everywhere, self.num_generations)[:, : mask.size(1)]
+        # TRL logged the group-relative advantages; the table keeps one rollout, so these push those out.
+        table = advantages if advantages.ndim == 1 else advantages.mean(1)
+        self._logs["advantages"].extend(table.tolist())
+        return advantages[rows]
+
+    @torch.no_grad()
+    def _select(self, log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, pool: Tensor) -> Selection:
+        """The tokens that the method restricts, of a pool that this rank has all or a part of, ``[B, T]``."""
+        config = self.args
+        group = None if config.effective_scope == "micro" else all_ranks(self.accelerator)
+        covariance = token_covariance(log_probs, advantages, mask, group=group)
+        fraction, minimum = config.entropy_control_fraction, config.entropy_control_minimum
+        if config.entropy_control == "kl_cov":
+            selected = select_top(covariance, mask, fraction, minimum=minimum, group=group)
+        else:
+            low, high = config.clip_range
+            clipped = policy_gradient_terms(log_probs, old, advantages, epsilon_low=low, epsilon_high=high)[1]
+            selected = select_band(
+                covariance,
+                mask,
+                fraction,
+                config.clip_cov_low,
+                config.clip_cov_high,
+                exclude=clipped,
+                minimum=minimum,
+                generator=self.generator,
+                group=group,
+            )
+        return Selection(selected, covariance, log_probs, pool)
+
+    def _pool_size(self, mask: Tensor) -> Tensor:
+        tokens = mask.sum()
+        return tokens if self.args.effective_scope == "micro" else self.accelerator.reduce(tokens, reduction="sum")
+
+    @torch.no_grad()
+    def _look_ahead(self, model: torch.nn.Module) -> None:
+        """Select over all micro-batches of the optimizer step that now begins, with a forward pass over each of them."""
+        accumulation = self.current_gradient_accumulation_steps
+        slices = len(self._buffered_inputs)
+        batches = [self._buffered_inputs[(self._step + ahead) % slices] for ahead in range(accumulation)]
+        with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            log_probs = torch.cat([self._completion_log_probs(model, batch) for batch in batches])
+        olds = [batch.get("old_per_token_logps") for batch in batches]
+        old = log_probs if olds[0] is None else torch.cat(olds)
+        mask = torch.cat([loss_mask(batch) for batch in batches])
+        advantages = torch.cat([batch["advantages"] for batch in batches])
+        chosen = self._select(log_probs, old, advantages, mask, self._pool_size(mask))
+        parts = [values.chunk(accumulation) for values in (chosen.selected, chosen.covariance, chosen.log_probs)]
+        self._window.extend(Selection(*part, chosen.pool) for part in zip(*parts, strict=True))
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any):
-        log_probs, entropies, aux_loss = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        if kwargs.get("compute_entropy"):
-            self._forward = (log_probs.detach(), entropies.detach())
-        return log_probs, entropies, aux_loss
+        outputs = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        # The loss's own forward pass is the only one that asks for entropies; TRL reads the advantages after it.
+        if kwargs.get("compute_entropy") and self._batch is not None:
+            self._batch["cov_forward"] = outputs[:2]
+            if self.args.entropy_control != "none":
+                self._control(self._batch, outputs[0].detach())
+        return outputs
 
-    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        loss = super()._compute_loss(model, inputs)
-        if self.model.training:
-            mask = inputs["completion_mask"]
-            if "tool_mask" in inputs:
-                mask = mask * inputs["tool_mask"]
-            log_probs, entropies = self._forward
-            self.monitor.observe(
-                self.state.global_step + 1, log_probs, entropies, inputs["advantages"], mask, inputs["completion_ids"]
+    def _control(self, batch: dict[str, Any], log_probs: Tensor) -> None:
+        """Put a micro-batch's selection into it; for Clip-Cov, take the selected tokens' advantages out."""
+        advantages, mask, old = batch["advantages"], loss_mask(batch), batch.get("old_per_token_logps")
+        if self.args.effective_scope == "rollout":
+            pool = batch["num_items_in_batch"]
+            selection = Selection(batch["cov_selected"], batch["cov_covariance"], old, pool)
+        elif self._window:
+            selection = self._window.popleft()
+        else:
+            pool = self._pool_size(mask)
+            selection = self._select(log_probs, log_probs if old is None else old, advantages, mask, pool)
+        batch["cov_selection"] = selection
+        if self.args.entropy_control == "clip_cov":
+            if advantages.ndim == 1:
+                advantages = advantages.unsqueeze(1)
+            batch["advantages"] = torch.where(selection.selected, 0.0, advantages)
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
+        if not self.model.training:
+            return super()._compute_loss(model, inputs)
+        steps = self.current_gradient_accumulation_steps
+        controlled = self.args.entropy_control != "none"
+        if controlled and self.args.effective_scope == "step" and steps > 1 and not self._window:
+            self._look_ahead(model)
+        batch = self._batch = dict(inputs)
+        try:
+            loss = super()._compute_loss(model, batch)
+        finally:
+            self._batch = None
+        (log_probs, entropies), mask = batch["cov_forward"], loss_mask(inputs)
+        old, selection = inputs.get("old_per_token_logps"), batch.get("cov_selection")
+        if self.args.entropy_control == "kl_cov":
+            selection.penalty = kl_cov_penalty(log_probs, old, selection.selected, self.args.kl_cov_coef)
+            loss = loss + aggregate(
+                selection.penalty,
+                mask,
+                self.loss_type,
+                tokens_per_rollout=inputs["num_items_in_batch"],
+                accumulation=steps,
+                steps_per_generation=self.args.steps_per_generation,
+                processes=self.accelerator.num_processes,
+                max_completion_length=self.max_completion_length,
             )
+        self.monitor.observe(
+            self.state.global_step + 1,
+            log_probs,
+            entropies,
+            inputs["advantages"],
+            mask,
+            inputs["completion_ids"],
+            old_log_probs=old,
+            selection=selection,
+        )
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training:
             for metrics in self.monitor.collect():
+                self._warn_of_floor(metrics)
                 for name, value in metrics.items():
                     self._metrics["train"][name].append(value)
         super().log(logs, start_time)
 
+    def _warn_of_floor(self, metrics: dict[str, float]) -> None:
+        """Warn once that a fraction of the pool is under one token, so that the minimum decides."""
+        fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
+        pool = metrics.get("selected/pool")
+        if self._floor_warned or pool is None or fraction * pool >= 1:
+            return
+        self._floor_warned = True
+        what = "nothing is selected" if minimum == 0 else f"{minimum} is selected, a fraction of {minimum / pool:.2g}"
+        warnings.warn(
+            f"entropy_control_fraction={fraction:g} of the {pool:.0f} tokens of a selection is {fraction * pool:.2g} "
+            f"tokens, so that {what}: raise the fraction, or select over more tokens (entropy_control_scope="
+            f"{self.args.entropy_control_scope!r}, generation_batch_size)",
+            stacklevel=2,
+        )
+
     def sampled_tokens(self) -> pd.DataFrame:
-        """The kept tokens, a row each: step, sequence, position, token, log_prob, entropy, advantage, covariance."""
+        """The kept tokens, a row each.
+
+        Columns: step, sequence, position, token, log_prob, entropy, advantage, covariance, selected (bool).
+        """
         frames = []
         for sample in self.monitor.samples:
             sequence, position = sample["mask"].nonzero(as_tuple=True)
-            columns = {
-                name: sample[name][sequence, position].float().cpu().numpy()
-                for name in ("log_prob", "entropy", "advantage", "covariance")
-            }
             ids = sample["token_id"][sequence, position].tolist()
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "step": sample["step"],
-                        "sequence": sequence.cpu().numpy(),
-                        "position": position.cpu().numpy(),
-                        "token": self.processing_class.convert_ids_to_tokens(ids),
-                        **columns,
-                    }
-                )
-            )
+            columns = {
+                name: sample[name][sequence, position].cpu().numpy()
+                for name in ("log_prob", "entropy", "advantage", "covariance", "selected")
+            }
+            columns = {
+                "step": sample["step"],
+                "sequence": sequence.cpu().numpy(),
+                "position": position.cpu().numpy(),
+                "token": self.processing_class.convert_ids_to_tokens(ids),
+            } | columns
+            frames.append(pd.DataFrame(columns))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _state_paths(self, checkpoint: str) -> tuple[str, str]:
+        """This rank's state in a checkpoint folder, and the reward model's, which all ranks share."""
+        rank = self.accelerator.process_index
+        return os.path.join(checkpoint, f"cov_grpo_{rank}.pt"), os.path.join(checkpoint, "cov_grpo_reward_model.pt")
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        own, shared = self._state_paths(output_dir)
+        state = {
+            "step": self._step,
+            "buffered_inputs": self._buffered_inputs,
+            "generator": self.generator.get_state(),
+            "monitor": self.monitor.state_dict(),
+        }
+        torch.save(state, own)
+        if self.reward_model is not None and self.args.should_save:
+            torch.save(self.reward_model.state_dict(), shared)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        own, shared = self._state_paths(checkpoint)
+        if not os.path.isfile(own):
+            raise ConfigError(
+                f"{checkpoint} has no {os.path.basename(own)}: it is not a checkpoint of this trainer with this many "
+                "ranks, and training would not go on as it began; load its weights as the model instead"
+            )
+        device = self.accelerator.device
+        state = torch.load(own, map_location=device, weights_only=True)
+        self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
+        self.generator.set_state(state["generator"].cpu())
+        self.monitor.load_state_dict(state["monitor"])
+        if self.reward_model is not None:
+            self.reward_model.to(device)
+            self.reward_model.load_state_dict(torch.load(shared, map_location=device, weights_only=True))
