@@ -83,7 +83,7 @@ def select_band(
     generator: torch.Generator | None,
     group: ProcessGroup | None,
 ) -> Tensor:
-    keep = mask != 0
+    cov, keep = cov.to(compute_dtype(cov)), mask != 0
     quota = host_quota(_unmasked_tokens(cov, keep, group), ratio, minimum)
     candidates = keep & (cov > low) & (cov < high)
     if exclude is not None:
