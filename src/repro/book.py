@@ -28,7 +28,7 @@ BADGES = {
     Verdict.REPRODUCED: "bdg-success",
     Verdict.PARTLY: "bdg-warning",
     Verdict.NOT_REPRODUCED: "bdg-danger",
-    Verdict.UNDERPOWERED: "bdg-secondary",
+    Verdict.UNDERPOWERED: "bdg-muted",
 }
 LOG_LINES = 20
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -247,7 +247,7 @@ def _criteria(claim: Claim) -> str:
         f"{claim.reasoning}\n",
     ]
     for part in claim.subclaims:
-        arguments = ", ".join(f"{name} {_fraction(value)}" for name, value in part.arguments.items())
+        arguments = ", ".join(f"{name} {_spelled(name, value)}" for name, value in part.arguments.items())
         lines += [
             f"{part.title}",
             f": Reproduced if {part.criterion.text(part.unit)}. Measured by `repro.claims.{part.measure}` with "
@@ -256,18 +256,16 @@ def _criteria(claim: Claim) -> str:
     return "\n".join(lines)
 
 
-def _fraction(value: float) -> str:
-    """1/24 rather than 0.041666..., where the value is a simple fraction."""
-    nearest = Fraction(value).limit_denominator(100)
-    return (
-        str(nearest) if nearest.denominator > 1 and abs(float(nearest) - value) < 1e-12 and value < 1 else f"{value:g}"
-    )
+def _spelled(name: str, value: float) -> str:
+    """An argument as the ledger writes it: parts of training as fractions, 1/24 rather than 0.041666."""
+    return str(Fraction(value).limit_denominator(1000)) if name in ("fraction", "window") else f"{value:g}"
 
 
 def _status(profile: Profile, runs: Sequence[Run]) -> str:
     """Profile, what made the runs, and a row per run."""
-    made = display.provenance(runs).drop(index="Runs")["Value"]
-    head = [("Profile", f"`{profile.name}`: {profile.description}")]
+    made = [("Profile", f"`{profile.name}`: {profile.description}")]
+    # The table below has a row per run.
+    made += [(what, value) for what, value in display.provenance(runs).itertuples(index=False) if what != "Runs"]
     rows = [
         (
             f"`{run.name}`",
@@ -279,7 +277,7 @@ def _status(profile: Profile, runs: Sequence[Run]) -> str:
     total = sum(run.provenance["seconds"] for run in runs)
     return "\n".join(
         [
-            _list_table(("What", "Value"), [*head, *((name, str(value)) for name, value in made.items())]),
+            _list_table(("What", "Value"), made, "facts"),
             f"{_count(len(runs), 'run')}, {total / 60:.1f} minutes of training in all:\n",
             _list_table(("Run", "Seconds", "Started (UTC)"), rows),
         ]

@@ -408,7 +408,7 @@ def spell_interval(estimate: float | None, low: float | None, high: float | None
 
 
 def table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Findings as a table to show: a row per sub-claim, indexed by its title."""
+    """Findings as a table to show: a row per sub-claim."""
     rows = [
         {
             "Sub-claim": finding.title,
@@ -420,7 +420,7 @@ def table(findings: Sequence[Finding]) -> pd.DataFrame:
         }
         for finding in findings
     ]
-    return pd.DataFrame(rows).set_index("Sub-claim")
+    return pd.DataFrame(rows)
 
 
 def verdicts_path(profile: str) -> Path:

@@ -47,6 +47,18 @@ def show(figure: Figure, **caption: str) -> None:
     display({"image/svg+xml": drawing.getvalue(), "text/plain": " ".join(caption.values())}, raw=True)
 
 
+def table(frame: pd.DataFrame, css: str = "") -> None:
+    """Show a table without its index and with every value in full, which pandas by itself cuts at 50 characters.
+
+    Args:
+        frame: what to show.
+        css: classes for the book's style sheet.
+    """
+    with pd.option_context("display.max_colwidth", None):
+        html = frame.to_html(index=False, border=0, justify="left", classes=css)
+    display({"text/html": html, "text/plain": frame.to_string(index=False)}, raw=True)
+
+
 def provenance(runs: Sequence[Run]) -> pd.DataFrame:
     """What made these runs: a row per field, with every value that occurs among them once."""
     rows: dict[str, list[str]] = {}
@@ -63,4 +75,4 @@ def provenance(runs: Sequence[Run]) -> pd.DataFrame:
         for name, value in fields.items():
             rows.setdefault(name, []).append(value)
     values = ["; ".join(dict.fromkeys(found)) for found in rows.values()]
-    return pd.DataFrame({"Value": values}, index=pd.Index(list(rows), name="Provenance"))
+    return pd.DataFrame({"What": list(rows), "Value": values})
