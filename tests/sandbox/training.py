@@ -1,7 +1,7 @@
 """Stands in for repro.runs.training in a copy of the repository: instant, deterministic, and it can be made to hang.
 
-``$REPRO_TEST_DIR/started`` gets a line per training; while ``$REPRO_TEST_DIR/hang-<seed>`` exists, a run of that seed stops
-in the middle and leaves its process id in ``$REPRO_TEST_DIR/process-<seed>``.
+``$REPRO_TEST_DIR/started`` gets a line per training. While ``$REPRO_TEST_DIR/hang-<seed>`` exists, a run of that seed
+stops in its middle and leaves its process id in ``$REPRO_TEST_DIR/process-<seed>``.
 """
 
 import os

@@ -74,7 +74,7 @@ class RunConfig:
         ConfigError: naming the field, the value and what is allowed.
     """
 
-    base: str = "m"
+    base: str = "s"
     """Name of the base policy under ``bases/``."""
     task: str = "arithmetic"
     seed: int = 0
@@ -95,7 +95,7 @@ class RunConfig:
     advantage_scale: str = "group"
     """Rewards are divided by the standard deviation of the group (the paper's Eq. 3), of the batch, or not at all."""
     eval_every: int = 20
-    """Optimizer steps between evaluations on the fixed validation set; step 0 and the last step are always evaluated."""
+    """Optimizer steps between evaluations on the fixed validation set; step 0 and the last one are always evaluated."""
     eval_prompts: int = 256
     eval_samples: int = 8
     """Completions a validation prompt: the k of mean@k and pass@k."""

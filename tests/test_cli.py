@@ -1,0 +1,175 @@
+"""The command line: what it prints, its exit status, and one clear line for every bad input."""
+
+import errno
+import os
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pandas as pd
+import pytest
+
+import repro.cli
+from repro.cli import main
+from repro.errors import ConfigError, RecordError
+from repro.profiles import load_profile
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Replace training by something instant; the list gets the config of every run trained."""
+    configs = []
+
+    def train(config, *, on_step):
+        configs.append(config)
+        steps = range(1, config.steps + 1)
+        return SimpleNamespace(
+            metrics=pd.DataFrame({"step": steps, "entropy/response_mean": 0.5}),
+            evaluations=pd.DataFrame({"step": [0], "accuracy/mean": 0.25}),
+            tokens=pd.DataFrame({"step": [1]}),
+        )
+
+    module = ModuleType("repro.runs.training")
+    module.train = train
+    monkeypatch.setitem(sys.modules, "repro.runs.training", module)
+    return configs
+
+
+def error_line(capsys) -> str:
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce", "--profile", "huge"], "profile 'huge' is unknown; the profiles are colab, cpu, gpu, paper, smoke"),
+        (["reproduce", "--cores", "0"], "--cores=0 is not allowed; give a number of at least 1, or all"),
+        (["reproduce", "--cores", "many"], "--cores=many is not allowed"),
+        (["run", "--set", "steps=-5"], "steps=-5 (int) is not allowed; it must be an integer of at least 1"),
+        (["run", "--set", "steps='5'"], "steps='5' (str) is not allowed"),
+        (["run", "--set", "stepz=5"], "'stepz' is no field of a run; the fields are base, "),
+        (["run", "--set", "steps"], "--set steps is not allowed; write --set FIELD=VALUE"),
+        (["run", "--set", "steps=["], "'[' is not a YAML value"),
+        (["run", "--set", "base=none"], "base policy 'none' is missing"),
+        (["run", "--seed", "-1"], "seed=-1 (int) is not allowed; it must be an integer of at least 0"),
+        (["run", "--seed", "one"], "argument --seed: invalid int value: 'one'; see `repro run --help`"),
+        (["run", "--arm", "kl"], "arm 'kl' is not in profile 'cpu'; its arms are "),
+        (["run", "--threads", "0"], "--threads=0 is not allowed"),
+        (["run", "--prof", "cpu"], "unrecognized arguments: --prof cpu"),
+        (["train"], "invalid choice: 'train' (choose from"),
+        ([], "the following arguments are required: COMMAND; see `repro --help`"),
+        (["status", "--profile", ""], "profile '' is unknown"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(build, trained, capsys, arguments, message):
+    assert main(arguments) == 2
+    assert message in error_line(capsys)
+    assert trained == [] and not build.exists()
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch):
+    monkeypatch.setenv("REPRO_DEBUG", "1")
+    with pytest.raises(ConfigError):
+        main(["status", "--profile", "huge"])
+
+
+def test_run_trains_records_and_gives_a_receipt(build, trained, tmp_path, capsys):
+    arguments = ["run", "--profile", "smoke", "--seed", "7", "--set", "steps=2", "--set", "trainer={beta: 0.1}"]
+    receipt = tmp_path / "receipt.json"
+    assert main([*arguments, "--receipt", str(receipt)]) == 0
+    (config,) = trained
+    assert (config.seed, config.steps, config.arm, dict(config.trainer)) == (7, 2, "grpo", {"beta": 0.1})
+    assert f"{config.name}: trained ({build / 'runs' / config.name})" in capsys.readouterr().out
+    first = receipt.read_text()
+    assert str(build / "runs" / config.name) in first
+    assert main([*arguments, "--receipt", str(receipt)]) == 0
+    assert len(trained) == 1 and receipt.read_text() == first
+    assert f"{config.name}: recorded already" in capsys.readouterr().out
+
+
+def test_run_sets_the_threads_of_one_operation(build, trained, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert main(["run", "--profile", "smoke", "--threads", "2"]) == 0
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_status_shows_every_run(build, trained, capsys):
+    first, second = load_profile("smoke").all_configs()[:2]
+    assert main(["run", "--profile", "smoke"]) == 0
+    capsys.readouterr()
+    assert main(["status", "--profile", "smoke"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["run", "status", "minutes", "entropy", "accuracy"]
+    assert rows[1] == [first.name, "current", "0.0", "0.500", "0.250"]
+    assert rows[2] == [second.name, "missing"]
+
+
+def test_profiles_are_listed(capsys):
+    assert main(["profiles"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["profile", "colab", "cpu", "gpu", "paper", "smoke"]
+
+
+@pytest.mark.parametrize(("names", "expected"), [([], None), (["s", "m"], ["s", "m"])])
+def test_bases_are_made_by_name(monkeypatch, capsys, names, expected):
+    module = ModuleType("repro.policies.base")
+    asked = []
+    module.make_bases = lambda names: asked.append(names) or ["bases/s"]
+    monkeypatch.setitem(sys.modules, "repro.policies.base", module)
+    assert main(["bases", *names]) == 0
+    assert asked == [expected] and capsys.readouterr().out == "bases/s\n"
+
+
+def fail(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (RecordError("two\nlines"), 2, "error: two lines\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/full/file"),
+            2,
+            "error: cannot write /full/file: No space left on device; free some space, make it writable, or set "
+            "REPRO_BUILD to another folder\n",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted; what is done is kept, call again to go on\n"),
+    ],
+)
+def test_errors_of_a_command(monkeypatch, capsys, error, status, message):
+    monkeypatch.setattr(repro.cli, "profiles", fail(error))
+    repro.cli.profiles.__name__, repro.cli.profiles.__doc__ = "profiles", "Fail."
+    assert main(["profiles"]) == status
+    assert capsys.readouterr().err == message
+
+
+def test_an_error_in_the_program_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(repro.cli, "profiles", fail(FileNotFoundError(errno.ENOENT, "No such file")))
+    repro.cli.profiles.__name__, repro.cli.profiles.__doc__ = "profiles", "Fail."
+    with pytest.raises(FileNotFoundError):
+        main(["profiles"])
+
+
+def test_help_has_a_line_for_every_command(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    for command in ("reproduce", "run", "bases", "notebooks", "execute", "verdicts", "book", "status", "profiles"):
+        assert f"\n    {command}" in text
+
+
+def test_import_is_light():
+    code = (
+        "import sys, repro.cli, repro.runs, repro.profiles, repro.dag\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'matplotlib', 'papermill'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,220 @@
+"""The package, its dependencies and the Makefile say the same things everywhere."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from hatchling.builders.wheel import WheelBuilder
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import repro
+from repro import paths
+
+ROOT = paths.root()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["study"], *EXTRAS["dev"]]
+# Distributions that are imported by another name.
+IMPORTED_AS = {"pyyaml": "yaml"}
+# Used as commands or plugins, never imported.
+TOOLS = {"ipykernel", "jupyter-book", "ruff", "snakemake", "sphinx-mathjax-offline"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in requirements}
+
+
+def imported(*folders: str) -> set[str]:
+    """Top-level names of the modules that the Python files in these folders import."""
+    found = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"repro", "benchmarks", "tests"}
+
+
+def test_environment_names_the_same_dependencies():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert sorted(pip["pip"]) == sorted(REQUIREMENTS)
+    assert "python" + PROJECT["requires-python"] in conda
+    assert set(EXTRAS) == {"study", "dev"}
+
+
+def test_constraints_pin_every_dependency_inside_its_range():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {}
+    for line in lines:
+        if not line.startswith("#"):
+            name, version = re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9A-Za-z.]+)", line).groups()
+            pins[canonicalize_name(name)] = version
+    assert pins["torch"] == "2.13.0"
+    for text in REQUIREMENTS:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+
+
+def test_every_import_is_a_declared_dependency():
+    declared = {IMPORTED_AS.get(name, name) for name in names(PROJECT["dependencies"] + EXTRAS["study"])}
+    assert imported("src", "notebooks") <= declared
+    assert imported("tests", "benchmarks") <= declared | names(EXTRAS["dev"]) | {"packaging"}
+
+
+def test_every_dependency_is_used():
+    used = imported("src", "notebooks", "tests", "benchmarks")
+    assert {name for name in names(REQUIREMENTS) - TOOLS if IMPORTED_AS.get(name, name) not in used} == set()
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == repro.__version__
+    assert f"\n## {repro.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert citation["license"] == PROJECT["license"] == "Apache-2.0"
+
+
+def test_wheel_works_outside_a_checkout(tmp_path):
+    wheel = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+        members = archive.namelist()
+    assert {name.split("/")[0] for name in members} == {"repro", f"repro-{repro.__version__}.dist-info"}
+    assert "repro/_data/configs/claims.yaml" in members
+    for base in (ROOT / "bases").glob("*/model.safetensors"):
+        assert f"repro/_data/bases/{base.parent.name}/model.safetensors" in members
+    code = (
+        "import sys; sys.path.insert(0, 'site')\n"
+        "from pathlib import Path\n"
+        "from repro import paths\n"
+        "from repro.cli import main\n"
+        "assert paths.root() == Path('site/repro/_data').resolve() and paths.build_dir() == Path('build').resolve()\n"
+        "assert main(['profiles']) == 0\n"
+        "sys.exit(main(['reproduce']))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REPRO_BUILD")}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "smoke" in answer.stdout
+    assert answer.returncode == 2 and "needs a checkout of the repository" in answer.stderr
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PROFILE"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_make_alone_lists_every_target():
+    answer = make(ROOT)
+    listed = [line.split()[0] for line in answer.stdout.splitlines()[1:]]
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE).group(1)
+    assert listed == declared.split()
+    assert set(listed) >= {
+        *("help", "setup", "reproduce", "test", "notebooks", "book", "bases", "serve", "bench", "gpu", "lint", "clean")
+    }
+    assert answer.stdout == make(ROOT, "help").stdout
+
+
+# Stands in for Python: makes a .venv that holds itself, writes down what it is called with, and fails when told to.
+PYTHON = """\
+#!/bin/sh
+echo "$@" >> "{folder}/calls"
+case "$*" in
+    --version) echo "Python 3.10.2" ;;
+    "-c import sys"*) [ ! -e "{folder}/old" ] ;;
+    "-c import ensurepip"*) [ ! -e "{folder}/bare" ] ;;
+    "-c import triton") [ -e "{folder}/triton" ] ;;
+    "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    *"-e .[study,dev]"*) [ ! -e "{folder}/broken" ] ;;
+esac
+"""
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    python = tmp_path / "python"
+    python.write_text(PYTHON.format(folder=tmp_path))
+    python.chmod(0o755)
+    return tmp_path
+
+
+def calls(fresh: Path) -> str:
+    log = fresh / "calls"
+    text = log.read_text() if log.exists() else ""
+    log.unlink(missing_ok=True)
+    return text
+
+
+def test_setup_installs_torch_first_and_only_once(fresh):
+    assert make(fresh, "setup", "PYTHON=./python").returncode == 0
+    installed = [line for line in calls(fresh).splitlines() if " install " in line]
+    assert installed[0] == "-m pip install -q -c .venv/constraints.txt torch==2.13.0"
+    assert installed[1] == "-m pip install -q -c constraints.txt triton; sys_platform == 'linux'"
+    assert installed[2] == "-m pip install -q -c .venv/constraints.txt -e .[study,dev]"
+    assert "triton==" not in (fresh / ".venv" / "constraints.txt").read_text()
+    assert make(fresh, "setup", "PYTHON=./python").returncode == 0
+    assert calls(fresh) == ""
+
+
+def test_setup_leaves_the_triton_that_torch_brought(fresh):
+    (fresh / "triton").touch()
+    assert make(fresh, "setup", "PYTHON=./python").returncode == 0
+    assert "triton; " not in calls(fresh)
+
+
+def test_interrupted_setup_is_taken_up_again(fresh):
+    (fresh / "broken").touch()
+    assert make(fresh, "setup", "PYTHON=./python").returncode != 0
+    (fresh / "broken").unlink()
+    calls(fresh)
+    assert make(fresh, "setup", "PYTHON=./python").returncode == 0
+    assert "-e .[study,dev]" in calls(fresh)
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_setup_follows_changed_requirements(fresh, name):
+    assert make(fresh, "setup", "PYTHON=./python").returncode == 0
+    calls(fresh)
+    later = (fresh / ".venv" / ".installed").stat().st_mtime + 1
+    os.utime(fresh / name, (later, later))
+    assert make(fresh, "setup", "PYTHON=./python").returncode == 0
+    assert "-e .[study,dev]" in calls(fresh)
+
+
+@pytest.mark.parametrize(
+    ("flag", "python", "message"),
+    [
+        ("old", "./python", "error: PYTHON=./python is Python 3.10.2, but 3.11 or newer is needed: make PYTHON="),
+        ("bare", "./python", "error: PYTHON=./python has no venv module; install it (Debian, Ubuntu: apt install"),
+        ("", "./nothing", "error: PYTHON=./nothing is not a command; name Python 3.11 or newer: make PYTHON="),
+    ],
+)
+def test_unusable_python_is_named(fresh, flag, python, message):
+    if flag:
+        (fresh / flag).touch()
+    answer = make(fresh, "test", f"PYTHON={python}")
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines()[0].startswith(message)
+    assert not (fresh / ".venv").exists()
+
+
+def test_clean_keeps_the_runs(fresh):
+    for name in ("runs/one", "smoke/site", "logs"):
+        (fresh / "build" / name).mkdir(parents=True)
+    assert make(fresh, "clean").returncode == 0
+    assert [path.name for path in (fresh / "build").iterdir()] == ["runs"]
