@@ -1,5 +1,6 @@
 """Train one run: a config in, its measurements out, nothing written but a scratch folder."""
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +20,19 @@ from repro.trainer import CovGRPOConfig, CovGRPOTrainer
 OnStep = Callable[[int, int, float, float | None], None]
 """Called after each optimizer step with step, steps, entropy (nats per token) and the latest accuracy."""
 
+TOKEN_SAMPLES = 12
+"""How often in a run a sample of tokens is kept, at even distances from the first step on."""
+
 # Trainer log name -> column of the record.
 COLUMNS = {
     "reward": "reward/mean",
     "frac_reward_zero_std": "reward/groups_without_spread",
     "completions/mean_length": "completion_length/mean",
     "completions/clipped_ratio": "completion_length/truncated",
-    "step_time": "seconds",
 }
+
+# Named twice by the trainer, the same in every row, or not the same in a repeated run.
+UNRECORDED = ("rewards/", "reward_std", "completions/", "epoch", "num_tokens", "learning_rate", "step_time")
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,11 @@ class _Recorder(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if "entropy/response_mean" not in logs:
             return
-        row = {COLUMNS.get(name, name): value for name, value in logs.items()}
+        row = {
+            COLUMNS.get(name, name): value
+            for name, value in logs.items()
+            if name in COLUMNS or not name.startswith(UNRECORDED)
+        }
         self.metrics.append({"step": state.global_step, **row})
         if self.on_step is not None:
             accuracy = self.evaluations[-1]["accuracy/mean"]
@@ -96,7 +106,7 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         lr_scheduler_type="constant",
         weight_decay=0.0,
         max_grad_norm=1.0,
-        epsilon=config.epsilon,
+        epsilon=math.inf if config.epsilon is None else config.epsilon,
         epsilon_high=config.epsilon_high,
         scale_rewards=config.advantage_scale,
         beta=0.0,
@@ -107,6 +117,7 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        token_sample_every=max(1, config.steps // TOKEN_SAMPLES),
         **config.trainer,
     )
 

@@ -17,6 +17,7 @@ On top of what a policy can compute, a strategy slips: each written total is rep
 import random
 from dataclasses import dataclass
 
+from repro.errors import ConfigError
 from repro.tasks.arithmetic import ANSWER_MARK, MODULUS, Problem, apply
 
 
@@ -52,14 +53,18 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Strategies with prior masses that sum to one."""
+    """Strategies with prior masses that sum to one.
+
+    Raises:
+        ConfigError: when they do not.
+    """
 
     strategies: tuple[Strategy, ...]
 
     def __post_init__(self) -> None:
         mass = sum(strategy.prior for strategy in self.strategies)
         if abs(mass - 1) > 1e-9:
-            raise ValueError(f"the strategies' priors sum to {mass}, not 1")
+            raise ConfigError(f"the strategies' priors sum to {mass}, not 1: change one of them")
 
     def draw(self, rng: random.Random, *, clean: bool = False) -> Strategy:
         """A strategy: by prior mass, or evenly where ``clean`` (the first stage teaches them all)."""
@@ -69,9 +74,9 @@ class Mixture:
 
 STANDARD = Mixture(
     (
-        Strategy("s", stride=1, prior=0.05, slip=0.25),
-        Strategy("p", stride=2, prior=0.60, slip=0.15),
-        Strategy("g", stride=0, prior=0.35, slip=0.30),
+        Strategy("s", stride=1, prior=0.02, slip=0.35),
+        Strategy("p", stride=2, prior=0.38, slip=0.15),
+        Strategy("g", stride=0, prior=0.60, slip=0.30),
     )
 )
 

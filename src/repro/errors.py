@@ -1,0 +1,17 @@
+"""Errors meant for the person at the keyboard: the message names the value and the remedy."""
+
+
+class ReproError(Exception):
+    """Base of every error that the command line prints as one line."""
+
+
+class ConfigError(ReproError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
+class RecordError(ReproError):
+    """A run record that is missing, damaged, stale or cannot be written."""
+
+
+class BaseError(ReproError):
+    """A base policy that is missing or damaged."""

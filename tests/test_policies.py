@@ -1,0 +1,111 @@
+"""The embedded family, its tokenizer and its base policies."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from repro import paths
+from repro.errors import BaseError, ConfigError
+from repro.policies import base as bases
+from repro.policies.base import BaseRecipe, load_base, make_bases, train_base
+from repro.policies.family import CHARACTERS, WIDTHS, make_model, make_tokenizer, non_embedding_parameters
+from repro.tasks import get_task, verify
+
+TINY = BaseRecipe("s", clean_steps=2, mixture_steps=2, batch_size=4)
+
+
+def test_tokenizer_is_one_token_a_character_and_round_trips(tmp_path):
+    tokenizer = make_tokenizer()
+    ids = tokenizer(CHARACTERS)["input_ids"]
+    assert len(ids) == len(CHARACTERS) == len(set(ids))
+    assert tokenizer.decode(ids) == CHARACTERS
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded("7+3*4-2:")["input_ids"] == tokenizer("7+3*4-2:")["input_ids"]
+    assert loaded.padding_side == "left"
+    assert loaded("1é+")["input_ids"][1] == loaded.unk_token_id
+    assert loaded.batch_decode([[loaded.pad_token_id, *ids, loaded.eos_token_id]], skip_special_tokens=True) == [
+        CHARACTERS
+    ]
+
+
+@pytest.mark.parametrize(("size", "millions"), [("s", 0.13), ("m", 0.53), ("l", 2.1), ("xl", 8.4)])
+def test_sizes(size, millions):
+    with torch.device("meta"):
+        model = make_model(size, make_tokenizer())
+    assert non_embedding_parameters(model) == pytest.approx(millions * 1e6, rel=0.03)
+
+
+def test_an_unknown_size_names_the_known_ones():
+    with pytest.raises(ConfigError, match="'xxl' is unknown; the sizes are s, m, l, xl"):
+        make_model("xxl", make_tokenizer())
+    assert list(WIDTHS) == ["s", "m", "l", "xl"]
+
+
+def test_training_a_base_repeats_and_follows_its_seed():
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    losses = []
+    weights = []
+    for seed in (0, 0, 1):
+        model, _ = train_base(dataclasses.replace(TINY, seed=seed), on_step=lambda step, loss: losses.append(loss))
+        weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert losses[:4] == losses[4:8]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_made_base_loads_and_names_its_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(bases, "bases_dir", lambda: tmp_path)
+    monkeypatch.setattr(bases, "RECIPES", {"tiny": TINY})
+    (folder,) = make_bases(["tiny"])
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["recipe"] == dataclasses.asdict(TINY)
+    assert provenance["command"] == "python -m repro bases tiny"
+    model, tokenizer = load_base("tiny")
+    assert isinstance(AutoModelForCausalLM.from_pretrained(folder), type(model))
+    assert tokenizer.eos_token_id == model.config.eos_token_id
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+    make_bases(["tiny"])  # a second time replaces it
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
+    with pytest.raises(BaseError, match=r"model\.safetensors is not the file its provenance\.json names"):
+        load_base("tiny")
+
+
+def test_a_missing_base_and_an_unknown_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(bases, "bases_dir", lambda: tmp_path)
+    with pytest.raises(BaseError, match="'huge' is not in .*make it with `make bases`"):
+        load_base("huge")
+    with pytest.raises(ConfigError, match="'huge' has no recipe; the recipes are s, m, l, xl"):
+        make_bases(["huge"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", bases.SHIPPED)
+def test_shipped_bases_are_those_of_the_recipes(name):
+    provenance = json.loads((paths.bases_dir() / name / "provenance.json").read_text())
+    assert provenance["recipe"] == dataclasses.asdict(bases.RECIPES[name])
+    model, tokenizer = load_base(name)
+    # A base computes with every strategy, when the strategy's mark is put in its mouth and it is asked greedily.
+    problems = get_task("arithmetic").dataset("validation", 0, 100)
+    accuracy = {}
+    for mark in "spg":
+        inputs = tokenizer(
+            [prompt + mark for prompt in problems["prompt"]],
+            return_tensors="pt",
+            padding=True,
+            return_token_type_ids=False,
+        )
+        output = model.generate(**inputs, max_new_tokens=12, do_sample=False, disable_compile=True)
+        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        accuracy[mark] = sum(map(verify, texts, problems["answer"])) / len(texts)
+    assert accuracy["s"] > 0.8
+    assert accuracy["p"] > 0.8
+    assert 0.2 < accuracy["g"] < 0.7

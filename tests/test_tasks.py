@@ -1,0 +1,131 @@
+"""Problems, splits, the verifier and the strategies."""
+
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repro.errors import ConfigError
+from repro.tasks import MIXTURES, ArithmeticTask, Mixture, Problem, Strategy, accuracy_reward, get_task, verify
+from repro.tasks.arithmetic import split_of
+
+# 7+3 = 10 -> 0; 0*4 = 0; 0-2 = -2 -> 8
+CHAIN = Problem(7, (("+", 3), ("*", 4), ("-", 2)))
+
+
+def test_problem_by_hand():
+    assert CHAIN.prompt == "7+3*4-2:"
+    assert CHAIN.totals == [0, 0, 8]
+    assert CHAIN.answer == "8"
+    assert CHAIN.level == 3
+
+
+def test_problem_is_a_function_of_split_seed_and_index():
+    task = get_task("arithmetic")
+    assert task.problem("train", 3, 17) == task.problem("train", 3, 17)
+    # Pinned: a change of the generator would silently give every recorded run another task.
+    assert task.problem("train", 0, 0).prompt == "5*3*7*9*0+4-5:"
+    assert task.problem("validation", 0, 0).prompt == "7-6*7*4*5*2+8:"
+
+
+def test_splits_share_no_item_and_seeds_no_shifted_items():
+    task = get_task("arithmetic")
+    train = {task.problem("train", 0, index).prompt for index in range(2000)}
+    validation = {task.problem("validation", 0, index).prompt for index in range(2000)}
+    assert not train & validation
+    assert {split_of(prompt) for prompt in train} == {"train"}
+    shifted = [
+        task.problem("train", 1, index).prompt == task.problem("train", 0, index + 1).prompt for index in range(500)
+    ]
+    assert sum(shifted) == 0
+
+
+def test_levels_and_digits_are_evenly_drawn():
+    task = ArithmeticTask(levels=(3, 5))
+    problems = [task.problem("train", 0, index) for index in range(4000)]
+    share = sum(problem.level == 3 for problem in problems) / len(problems)
+    assert 0.47 < share < 0.53
+    operands = [operand for problem in problems for _, operand in problem.operations]
+    assert all(0.085 < operands.count(digit) / len(operands) < 0.115 for digit in range(10))
+
+
+def test_dataset_columns():
+    dataset = get_task("arithmetic").dataset("validation", 5, 7)
+    assert dataset.column_names == ["prompt", "answer", "level"]
+    assert len(dataset) == 7
+    assert dataset[2]["answer"] == get_task("arithmetic").problem("validation", 5, 2).answer
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        ("s008=8", True),
+        ("=8", True),
+        ("g=7=8", True),  # the last mark counts
+        ("s008=8 ", False),
+        ("8", False),
+        ("", False),
+        ("=", False),
+        ("=8=", False),
+        ("=08", False),
+        ("=__import__('os').system('true')", False),
+        ("=8\x00", False),
+        ("=\u0668", False),  # a digit eight, but not the character 8
+    ],
+)
+def test_verifier(completion, right):
+    assert verify(completion, "8") is right
+
+
+@given(st.text(), st.sampled_from("0123456789"))
+def test_verifier_takes_any_text(completion, answer):
+    assert verify(completion, answer) is (completion.split("=")[-1] == answer and "=" in completion)
+
+
+def test_verifier_is_linear():
+    start = time.perf_counter()
+    verify("=" * 5_000_000, "8")
+    assert time.perf_counter() - start < 2
+
+
+def test_reward_is_one_for_right_and_zero_for_wrong():
+    assert accuracy_reward(completions=["s008=8", "g=1"], answer=["8", "8"], prompts=["a", "b"]) == [1.0, 0.0]
+
+
+def test_strategies_write_what_they_promise():
+    rng = random.Random(0)
+    by_mark = {strategy.mark: strategy for strategy in MIXTURES["standard"].strategies}
+    assert by_mark["s"].solution(CHAIN, rng, clean=True) == "s008=8"
+    assert Strategy("x", stride=2, prior=1, slip=0).solution(CHAIN, rng) == "x08=8"
+    assert by_mark["g"].solution(CHAIN, rng, clean=True) == "g=8"
+
+
+def test_a_slip_is_wrong_and_carries_on():
+    # 7+3 = 0; 0*4 = 0; a slip at every total: each written total differs from the right one given the one before.
+    always = Strategy("s", stride=1, prior=1.0, slip=1.0)
+    for seed in range(50):
+        text = always.solution(Problem(7, (("+", 3), ("+", 1))), random.Random(seed))
+        first, second = int(text[1]), int(text[2])
+        assert first != 0
+        assert second != (first + 1) % 10
+        assert text.endswith(f"={second}")
+
+
+def test_slip_rate():
+    rng = random.Random(0)
+    strategy = Strategy("g", stride=0, prior=1.0, slip=0.3)
+    wrong = sum(not verify(strategy.solution(CHAIN, rng), "8") for _ in range(4000))
+    assert 0.27 < wrong / 4000 < 0.33
+
+
+def test_bad_settings_name_value_and_remedy():
+    with pytest.raises(ConfigError, match="'test' is unknown; the splits are train, validation"):
+        get_task("arithmetic").problem("test", 0, 0)
+    with pytest.raises(ConfigError, match="'sums' is unknown; the tasks are arithmetic"):
+        get_task("sums")
+    with pytest.raises(ConfigError, match="levels=.*at least one whole number"):
+        ArithmeticTask(levels=(0,))
+    with pytest.raises(ConfigError, match=r"priors sum to 0\.5, not 1"):
+        Mixture((Strategy("s", 1, 0.5, 0.0),))
