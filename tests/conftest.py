@@ -4,14 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import repro.runs.config
 import repro.runs.record
 from repro import paths
+from repro.runs import RunConfig
 
 SANDBOX = Path(__file__).parent / "sandbox"
 
@@ -100,3 +104,41 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     environment = {name: value for name, value in os.environ.items() if name not in ("REPRO_BUILD", "REPRO_DEBUG")}
     environment |= {"PYTHONPATH": str(root / "src"), "REPRO_TEST_DIR": str(root / "control"), "HOME": "/nonexistent"}
     return Sandbox(root, environment)
+
+
+@dataclass(frozen=True)
+class MadeUpRun:
+    """A run that exists in memory only: what measurements and figures read of a `repro.runs.Run`."""
+
+    config: RunConfig
+    metrics: pd.DataFrame
+    evaluations: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        return f"{self.config.arm}-seed{self.config.seed}"
+
+
+@pytest.fixture
+def make_run() -> Callable[..., MadeUpRun]:
+    """Makes runs whose entropy and accuracy are functions of the fraction of training; by default both decay fast."""
+
+    def make(
+        seed: int = 0,
+        entropy: Callable[[np.ndarray], np.ndarray] | None = None,
+        accuracy: Callable[[np.ndarray], np.ndarray] | None = None,
+        **fields: object,
+    ) -> MadeUpRun:
+        config = RunConfig(**{"seed": seed, "steps": 240, "eval_every": 10} | fields)
+        rate = 14 + seed % 3
+        entropy = entropy or (lambda x: 0.02 + 0.5 * np.exp(-rate * x))
+        accuracy = accuracy or (lambda x: 0.8 - 0.45 * np.exp(-rate * x))
+        made = np.arange(config.steps)
+        at = np.unique([*range(0, config.steps, config.eval_every), config.steps])
+        return MadeUpRun(
+            config,
+            pd.DataFrame({"step": made + 1, "entropy/response_mean": entropy(made / config.steps)}),
+            pd.DataFrame({"step": at, "accuracy/mean": accuracy(at / config.steps)}),
+        )
+
+    return make

@@ -500,7 +500,7 @@ def check_verdicts(profile: str, findings: Sequence[Finding] | None = None, ledg
                 moved.append(f"{name}: recorded {recorded.get(profile, 'nothing')}, computed {verdict or 'nothing'}")
     if moved:
         raise ClaimError(
-            f"{len(moved)} verdicts of profile {profile!r} differ from configs/claims.yaml ({'; '.join(moved)}); "
+            f"verdicts of profile {profile!r}: {len(moved)} differ from configs/claims.yaml ({'; '.join(moved)}); "
             "find out why, then record what the runs say"
         )
 
