@@ -81,7 +81,7 @@ def prime(process_rewards: Tensor, outcome_rewards: Tensor, mask: Tensor, num_ge
     rewards = torch.where(keep, process_rewards, 0.0)
     lengths = keep.sum(1)
     means = torch.where(lengths > 0, rewards.sum(1) / lengths.clamp(min=1), torch.nan)
-    # rloo(means) is rbar minus the others' mean, so this is the others' mean, and rbar itself where there are no others.
+    # rloo(means) is rbar minus the others' mean, so this is the others' mean; rbar itself where there are no others.
     baseline = means.nan_to_num(nan=0.0) - rloo(means, num_generations)
     centred = torch.where(keep, rewards - baseline.unsqueeze(1), 0.0)
     returns = centred.flip(1).cumsum(1).flip(1) + rloo(outcome_rewards, num_generations).unsqueeze(1)

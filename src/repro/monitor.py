@@ -73,7 +73,7 @@ class StepMonitor:
     Args:
         accelerator: collects over ranks and tells when an optimizer step is complete.
         temperature: of sampling, at which the entropies and log-probabilities are.
-        clip_range: how far the ratio may go below and above 1.
+        clip_range: how far the ratio may go below and above 1; None where the loss does not clip each token's ratio.
         sample_every: keep tokens of every n-th optimizer step, the first included; 0 keeps none.
         sample_size: sequences kept of such a step, from its last micro-batch.
     """
@@ -83,7 +83,7 @@ class StepMonitor:
         accelerator: Accelerator,
         *,
         temperature: float = 1.0,
-        clip_range: tuple[float, float] = (math.inf, math.inf),
+        clip_range: tuple[float, float] | None = None,
         sample_every: int = 0,
         sample_size: int = 0,
     ) -> None:
@@ -91,8 +91,8 @@ class StepMonitor:
         self.clip_range, self.log_response_mean = clip_range, temperature == 1.0
         if not self.log_response_mean:
             warnings.warn(
-                f"entropy/response_mean is not logged: it is defined at temperature 1, and with temperature={temperature} "
-                "the forward pass has only the entropy at the sampling temperature, entropy/token_mean",
+                f"entropy/response_mean is not logged: it is defined at temperature 1, and with "
+                f"temperature={temperature} the forward pass has only the entropy at that one, entropy/token_mean",
                 stacklevel=3,
             )
         self._sums: dict[str, Tensor] = {}
@@ -164,11 +164,12 @@ class StepMonitor:
     def _add_ratio(self, log_ratio: Tensor, advantages: Tensor, keep: Tensor) -> None:
         log_ratio = torch.where(keep, log_ratio, 0.0)
         ratio = log_ratio.exp()
-        low, high = self.clip_range
         self._add("ratio", ratio, keep)
         self._add("kl", ratio - 1 - log_ratio, keep)
-        self._add("clipped low", keep & (ratio < 1 - low) & (advantages < 0))
-        self._add("clipped high", keep & (ratio > 1 + high) & (advantages > 0))
+        if self.clip_range is not None:
+            low, high = self.clip_range
+            self._add("clipped low", keep & (ratio < 1 - low) & (advantages < 0))
+            self._add("clipped high", keep & (ratio > 1 + high) & (advantages > 0))
         wide = accumulator_dtype(ratio.device)
         extremes = {
             "minus ratio min": -torch.where(keep, ratio, math.inf).amin().to(wide),
@@ -192,7 +193,7 @@ class StepMonitor:
             self._add("penalty", selection.penalty.detach(), keep)
 
     def _metrics(self, covariance: Tensor, keep: Tensor) -> dict[str, Tensor]:
-        """The metrics of a complete step from its sums and its tokens' covariances, each 0-d and the same on all ranks."""
+        """The metrics of a complete step from its sums and its tokens' covariances, 0-d and the same on all ranks."""
         self._add("covariance", covariance, keep)
         values = torch.stack(list((self._sums | self._extremes).values()))
         values = self.accelerator.gather(values).view(-1, len(values))
@@ -210,6 +211,7 @@ class StepMonitor:
             metrics["ratio/mean"] = total["ratio"] / tokens
             metrics["ratio/min"], metrics["ratio/max"] = -total["minus ratio min"], total["ratio max"]
             metrics["ratio/kl"] = total["kl"] / tokens
+        if "clipped low" in total:
             metrics["clipped/low"] = total["clipped low"] / tokens
             metrics["clipped/high"] = total["clipped high"] / tokens
         if "selected" in total:

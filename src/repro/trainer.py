@@ -35,7 +35,7 @@ from repro.monitor import Selection, StepMonitor, all_ranks
 from repro.ops import select_band, select_top, token_covariance
 from repro.prime import ImplicitRewardModel
 from repro.seeds import derive_seed
-from repro.trainer_config import PRESETS, CovGRPOConfig
+from repro.trainer_config import PRESETS, CovGRPOConfig, clips_tokens
 
 __all__ = ["PRESETS", "CovGRPOConfig", "CovGRPOTrainer"]
 
@@ -94,7 +94,7 @@ class CovGRPOTrainer(GRPOTrainer):
         ConfigError: for another kind of ``args``, or a way of training that an option does not support.
     """
 
-    _tag_names = ["trl", "cov-grpo"]
+    _tag_names = ("trl", "cov-grpo")
     _batch: dict[str, Any] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -119,7 +119,7 @@ class CovGRPOTrainer(GRPOTrainer):
         self.monitor = StepMonitor(
             self.accelerator,
             temperature=self.temperature,
-            clip_range=config.clip_range,
+            clip_range=config.clip_range if clips_tokens(config) else None,
             sample_every=config.token_sample_every,
             sample_size=config.token_sample_size,
         )
@@ -206,7 +206,7 @@ class CovGRPOTrainer(GRPOTrainer):
 
     @torch.no_grad()
     def _look_ahead(self, model: torch.nn.Module) -> None:
-        """Select over all micro-batches of the optimizer step that now begins, with a forward pass over each of them."""
+        """Select over all micro-batches of the optimizer step that now begins, by a forward pass over each of them."""
         accumulation = self.current_gradient_accumulation_steps
         slices = len(self._buffered_inputs)
         batches = [self._buffered_inputs[(self._step + ahead) % slices] for ahead in range(accumulation)]

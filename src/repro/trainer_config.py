@@ -79,8 +79,8 @@ class CovGRPOConfig(GRPOConfig):
             self.entropy_control_fraction = DEFAULT_FRACTIONS.get(self.entropy_control)
         if self.use_liger_kernel:
             raise ConfigError(
-                "use_liger_kernel=True can replace the forward that the covariance is taken from: unset it, or take the "
-                "Hub's kernels with model_init_kwargs={'use_kernels': True}"
+                "use_liger_kernel=True can replace the forward that the covariance is taken from: unset it, or take "
+                "the Hub's kernels with model_init_kwargs={'use_kernels': True}"
             )
         if self.advantage_estimator != "grpo":
             self._check_estimator()
@@ -182,8 +182,8 @@ class CovGRPOConfig(GRPOConfig):
             raise ConfigError(f"entropy_control_fraction={fraction!r}: pass a fraction of the tokens between 0 and 1")
         if fraction > LARGE_FRACTION and not self.allow_large_fraction:
             raise ConfigError(
-                f"entropy_control_fraction={fraction} is {fraction:.0%} of the tokens (the paper: 0.0002 to 0.002): for "
-                f"{fraction} % pass {fraction / 100:g}, or set allow_large_fraction=True if you mean it"
+                f"entropy_control_fraction={fraction} is {fraction:.0%} of the tokens (the paper: 0.0002 to 0.002): "
+                f"for {fraction} % pass {fraction / 100:g}, or set allow_large_fraction=True if you mean it"
             )
 
     def _check_estimator(self) -> None:
@@ -224,8 +224,14 @@ class CovGRPOConfig(GRPOConfig):
             raise ConfigError(
                 f"entropy_control_scope={self.entropy_control_scope!r} needs all tokens of an optimizer step at its "
                 f"start, but gradient_accumulation_steps={self.gradient_accumulation_steps} does not divide "
-                f"steps_per_generation x num_iterations = {self.updates_from}: make it divide, or set the scope to 'micro'"
+                f"steps_per_generation x num_iterations = {self.updates_from}: make it divide, or set the scope "
+                "to 'micro'"
             )
+
+
+def clips_tokens(config: GRPOConfig) -> bool:
+    """Whether the loss clips each token's ratio."""
+    return config.loss_type in LOSS_TYPES and config.importance_sampling_level == "token"
 
 
 class Setting(NamedTuple):
