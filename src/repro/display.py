@@ -8,8 +8,8 @@ import io
 import math
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import pandas as pd
-from IPython.core.formatters import format_display_data
 from IPython.display import display
 from matplotlib.figure import Figure
 
@@ -27,24 +27,23 @@ def glue(**values: float | int | str) -> None:
     for name, value in values.items():
         if type(value) not in (float, int, str) or (type(value) is float and not math.isfinite(value)):
             raise TypeError(f"{name} must be a finite float, an int or a str of plain Python, got {value!r}")
-        data, metadata = format_display_data(value)
         prefix = "application/papermill.record/"
-        display(
-            {prefix + kind: content for kind, content in data.items()},
-            raw=True,
-            metadata={**metadata, "scrapbook": {"name": name, "mime_prefix": prefix}},
-        )
+        note = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+        display({f"{prefix}text/plain": repr(value)}, raw=True, metadata=note)
+
+
+def svg(figure: Figure) -> str:
+    """A Matplotlib figure as SVG; the same figure gives the same bytes (no date, no random ids)."""
+    drawing = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "repro"}):
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
+    return drawing.getvalue()
 
 
 def show(figure: Figure, **caption: str) -> None:
-    """Show a Matplotlib figure as SVG, and glue its caption under the one name given.
-
-    The SVG holds no date, so that the same runs give the same bytes.
-    """
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
+    """Show a Matplotlib figure as SVG, and glue its caption under the one name given."""
     glue(**caption)
-    display({"image/svg+xml": drawing.getvalue(), "text/plain": " ".join(caption.values())}, raw=True)
+    display({"image/svg+xml": svg(figure), "text/plain": " ".join(caption.values())}, raw=True)
 
 
 def table(frame: pd.DataFrame, css: str = "") -> None:

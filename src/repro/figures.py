@@ -49,8 +49,6 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": "small",
     "figure.facecolor": "white",
-    # The same figure gives the same SVG: without a salt its element ids are random.
-    "svg.hashsalt": "repro",
 }
 
 

@@ -5,6 +5,7 @@ both raise, and so does a value of another type than the default's.
 """
 
 import ast
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -274,5 +275,6 @@ def write_atomically(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise NotebookError(f"{path}: cannot write it ({error.strerror}); free space or change permissions") from error
