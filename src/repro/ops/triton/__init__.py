@@ -1,7 +1,7 @@
 """Triton implementations for CUDA; on CPU tensors only under Triton's interpreter (TRITON_INTERPRET=1).
 
-Every reduction has two stages, one partial result per program and then their sum, with neither atomics nor locks: results
-are the same from run to run.
+Every reduction has two stages, one partial result per program and then their sum, with neither atomics nor locks:
+results are the same from run to run.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from repro.ops.common import (
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-BLOCK = 4096
+BLOCK = 2048
 # At most this many programs: enough for every multiprocessor of a large GPU several times over, and few enough that a
 # program reads one number of each of the others in one block.
 MAX_PROGRAMS = 1024
@@ -89,7 +89,9 @@ def token_covariance(log_probs: Tensor, advantages: Tensor, mask: Tensor, group:
     partial = torch.empty((programs, 3), dtype=torch.float64, device=cov.device)
     _sums_kernel[(programs,)](x, y, keep, partial, tokens, per_program, BLOCK=BLOCK, num_warps=WARPS)
     totals = sum_over_ranks(partial.sum(0), group)
-    _covariance_kernel[(max(1, triton.cdiv(tokens, BLOCK)),)](x, y, keep, totals, cov, tokens, BLOCK=BLOCK, num_warps=WARPS)
+    _covariance_kernel[(max(1, triton.cdiv(tokens, BLOCK)),)](
+        x, y, keep, totals, cov, tokens, BLOCK=BLOCK, num_warps=WARPS
+    )
     return cov
 
 
@@ -152,7 +154,16 @@ def _load_candidates(cov_ptr, mask_ptr, exclude_ptr, at, tokens, low, high, EXCL
 
 @triton.jit
 def _candidates_kernel(
-    cov_ptr, mask_ptr, exclude_ptr, partial_ptr, tokens, per_program, low, high, EXCLUDE: tl.constexpr, BLOCK: tl.constexpr
+    cov_ptr,
+    mask_ptr,
+    exclude_ptr,
+    partial_ptr,
+    tokens,
+    per_program,
+    low,
+    high,
+    EXCLUDE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Number of candidates in each program's range."""
     program = tl.program_id(0)
@@ -289,9 +300,7 @@ def _select_kernel(
         before += tl.sum(level.to(tl.int32), axis=0)
 
 
-def _largest(
-    keys: Tensor, counts: Tensor, ratio: tuple[int, int], minimum: int, group: ProcessGroup | None
-) -> Tensor:
+def _largest(keys: Tensor, counts: Tensor, ratio: tuple[int, int], minimum: int, group: ProcessGroup | None) -> Tensor:
     """Mask of the largest `keys`, of which `counts` holds each program's count of top bytes."""
     tokens = keys.numel()
     programs, per_program = _grid(tokens)
@@ -322,9 +331,7 @@ def _largest(
     return selected.view(torch.bool)
 
 
-def select_top(
-    cov: Tensor, mask: Tensor, ratio: tuple[int, int], minimum: int, group: ProcessGroup | None
-) -> Tensor:
+def select_top(cov: Tensor, mask: Tensor, ratio: tuple[int, int], minimum: int, group: ProcessGroup | None) -> Tensor:
     tokens = cov.numel()
     programs, per_program = _grid(tokens)
     keys = torch.empty(tokens, dtype=torch.int32, device=cov.device)
