@@ -41,7 +41,7 @@ gpu: $(STAMP) ## Test and benchmark on a GPU
 	@$(BIN)/python -m benchmarks.gpu
 
 lint: $(STAMP) ## Check the code's style
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean: ## Remove what was built; the recorded runs and .venv stay
 	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name runs -exec rm -rf {} +; fi

@@ -102,7 +102,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
     environment = {name: value for name, value in os.environ.items() if name not in ("REPRO_BUILD", "REPRO_DEBUG")}
-    environment |= {"PYTHONPATH": str(root / "src"), "REPRO_TEST_DIR": str(root / "control"), "HOME": "/nonexistent"}
+    environment |= {"PYTHONPATH": str(root / "src"), "REPRO_TEST_DIR": str(root / "control")}
+    # A home where nothing can be written, not even by root.
+    environment |= {"HOME": "/dev/null", "XDG_CACHE_HOME": ""}
     return Sandbox(root, environment)
 
 

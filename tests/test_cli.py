@@ -45,7 +45,7 @@ def error_line(capsys) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reproduce", "--profile", "huge"], "profile 'huge' is unknown; the profiles are colab, cpu, gpu, paper, smoke"),
+        (["reproduce", "--profile", "huge"], "'huge' is unknown; the profiles are colab, cpu, gpu, paper, smoke"),
         (["reproduce", "--cores", "0"], "--cores=0 is not allowed; give a number of at least 1, or all"),
         (["reproduce", "--cores", "many"], "--cores=many is not allowed"),
         (["run", "--set", "steps=-5"], "steps=-5 (int) is not allowed; it must be an integer of at least 1"),

@@ -24,7 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["study"], *EXTRAS["dev"]]
 # Distributions that are imported by another name.
-IMPORTED_AS = {"pyyaml": "yaml"}
+IMPORTED_AS = {"ipython": "IPython", "pyyaml": "yaml"}
 # Used as commands or plugins, never imported.
 TOOLS = {"ipykernel", "jupyter-book", "ruff", "snakemake", "sphinx-mathjax-offline"}
 

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,18 +110,29 @@ def _snakemake(root: Path, build: Path, profile: Profile, cores: str, lock: IO[s
     command += ["--config", f"profile={profile.name}"]
     # Times decide, and receipts; the records' identities stand for configs and code.
     command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"]
-    command += ["--scheduler", "greedy", "--quiet", "all"]
-    command += ["--runtime-source-cache-path", str(build / ".snakemake" / "source-cache")]
-    started = time.time()
-    code = subprocess.run(command, pass_fds=[lock.fileno()], check=False).returncode
+    command += ["--scheduler", "greedy"]
+    # The jobs speak on standard output; what Snakemake says about them is for when something goes wrong.
+    own_log = build / "logs" / "snakemake.log"
+    own_log.parent.mkdir(exist_ok=True)
+    with own_log.open("wb") as errors:
+        code = subprocess.run(
+            command, stderr=errors, env=_environment(build), pass_fds=[lock.fileno()], check=False
+        ).returncode
     if code == 0:
         return
-    logs = [build / name for name in failed.read_text(encoding="utf-8").split()] if failed.exists() else []
-    if not logs:
-        own = (build / ".snakemake" / "log").glob("*.log")
-        logs = [log for log in own if log.stat().st_mtime >= started]
-    for log in logs:
+    logs = [build / name for name in failed.read_text(encoding="utf-8").splitlines()] if failed.exists() else []
+    for log in logs or [own_log]:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
         print(f"{log} ends with:", *lines, sep="\n  ", file=sys.stderr)
-    where = ", ".join(map(str, logs)) or f"Snakemake ended with status {code}"
-    raise ReproError(f"{len(logs) or 'some'} jobs failed ({where}); what is done is kept, call again to go on")
+    what = f"{len(logs)} of the jobs failed" if logs else f"Snakemake failed with status {code}"
+    where = ", ".join(map(str, logs or [own_log]))
+    raise ReproError(f"{what} ({where}); what is done is kept, call again to go on")
+
+
+def _environment(build: Path) -> dict[str, str]:
+    """The environment with a cache folder that can be written, without which Snakemake does not start."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    nearest = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK):
+        return dict(os.environ)
+    return {**os.environ, "XDG_CACHE_HOME": str(build / ".cache")}

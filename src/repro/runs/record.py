@@ -107,9 +107,7 @@ def find(config: RunConfig) -> Found:
         BaseError: when the base policy, which is part of a run's identity, is not there.
     """
     found = [_examine(config, folder / config.name) for folder in (runs_dir(), results_dir())]
-    return next(
-        (one for status in ("current", "damaged", "stale") for one in found if one.status == status), found[0]
-    )
+    return next((one for status in ("current", "damaged", "stale") for one in found if one.status == status), found[0])
 
 
 def status(config: RunConfig) -> Status:
