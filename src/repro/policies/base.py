@@ -21,6 +21,7 @@ import torch
 import transformers
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers.utils import logging
 
 from repro.errors import BaseError, ConfigError
 from repro.paths import bases_dir
@@ -172,4 +173,5 @@ def load_base(name: str) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
             f"{folder / WEIGHTS} is not the file its {PROVENANCE} names (sha256 {recorded[:12]}...): "
             "restore it from git or make it again with `make bases`"
         )
+    logging.disable_progress_bar()  # of loading 27 small tensors
     return Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -1,14 +1,17 @@
 """Train one run: a config in, its measurements out, nothing written but a scratch folder."""
 
-import math
+import difflib
 import tempfile
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import PrinterCallback, TrainerCallback
 
+from repro.errors import ConfigError
 from repro.evaluation import evaluate
 from repro.policies.base import load_base
 from repro.runs.config import RunConfig
@@ -89,37 +92,52 @@ class _Recorder(TrainerCallback):
 
 
 def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
-    """The trainer's configuration for a run: constant learning rate and no weight decay, as the authors' scripts."""
+    """The trainer's configuration for a run: constant learning rate and no weight decay, as the authors' scripts.
+
+    Raises:
+        ConfigError: when ``config.trainer`` names a field that is unknown, or one that the run's own fields decide.
+    """
     sequences = config.prompts_per_rollout * config.num_generations
-    return CovGRPOConfig(
-        output_dir=output_dir,
-        seed=derive_seed("training", config.seed),
-        data_seed=derive_seed("data order", config.seed),
-        max_steps=config.steps,
-        per_device_train_batch_size=sequences // config.updates_per_rollout,
-        gradient_accumulation_steps=1,
-        steps_per_generation=config.updates_per_rollout,
-        num_generations=config.num_generations,
-        max_completion_length=config.max_completion_length,
-        temperature=config.temperature,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        epsilon=math.inf if config.epsilon is None else config.epsilon,
-        epsilon_high=config.epsilon_high,
-        scale_rewards=config.advantage_scale,
-        beta=0.0,
-        loss_type="dapo",
-        gradient_checkpointing=False,
-        bf16=False,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        token_sample_every=max(1, config.steps // TOKEN_SAMPLES),
-        **config.trainer,
-    )
+    decided = {
+        "output_dir": output_dir,
+        "seed": derive_seed("training", config.seed),
+        "data_seed": derive_seed("data order", config.seed),
+        "max_steps": config.steps,
+        "per_device_train_batch_size": sequences // config.updates_per_rollout,
+        "gradient_accumulation_steps": 1,
+        "steps_per_generation": config.updates_per_rollout,
+        "num_generations": config.num_generations,
+        "max_completion_length": config.max_completion_length,
+        "temperature": config.temperature,
+        "learning_rate": config.learning_rate,
+        "epsilon": config.epsilon,
+        "epsilon_high": config.epsilon_high,
+        "scale_rewards": config.advantage_scale,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "token_sample_every": max(1, config.steps // TOKEN_SAMPLES),
+    }
+    defaults = {
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "beta": 0.0,
+        "loss_type": "dapo",
+        "activation_checkpointing": False,
+        "bf16": False,
+    }
+    known = {field.name for field in fields(CovGRPOConfig) if field.init}
+    for name in config.trainer:
+        if name in decided:
+            raise ConfigError(f"trainer field {name!r} is decided by the run's own fields; remove it from `trainer`")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ", which has TRL's GRPOConfig's fields and its own"
+            raise ConfigError(f"trainer field {name!r} is not one of CovGRPOConfig{hint}")
+    return CovGRPOConfig(**(defaults | dict(config.trainer) | decided))
 
 
 def train(config: RunConfig, *, on_step: OnStep | None = None) -> Trained:
@@ -134,7 +152,9 @@ def train(config: RunConfig, *, on_step: OnStep | None = None) -> Trained:
         "train", derive_seed("rollouts", config.seed), rollouts * config.prompts_per_rollout
     )
     recorder = _Recorder(config, on_step)
-    with tempfile.TemporaryDirectory(prefix="repro-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="repro-") as scratch, warnings.catch_warnings():
+        # TRL 1.16 asks the model by the name that transformers 5.23 has deprecated; nobody but TRL can mend that.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         trainer = CovGRPOTrainer(
             model=model,
             reward_funcs=accuracy_reward,
