@@ -1,4 +1,4 @@
-"""Token covariance and selection: hand-made tables, laws, invariances, and every way to compute them against the definition."""
+"""Token covariance and selection: hand-made tables, laws and invariances, for every way to compute them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -367,7 +367,7 @@ def test_draws_are_uniform_and_independent_of_place() -> None:
 def test_keys_of_candidates_are_distinct() -> None:
     keys = common.draw_keys(torch.arange(2**17), torch.tensor([12345, 2**32 - 1]))
     assert len(keys.unique()) == 2**17
-    assert 1 <= int(keys.min()) and int(keys.max()) < 2**32
+    assert int(keys.min()) >= 1 and int(keys.max()) < 2**32
 
 
 def test_the_generator_decides_the_draw() -> None:

@@ -1,10 +1,10 @@
 """Token covariance and exact selection in Triton.
 
-The selection is a radix search from the top byte of a 32-bit key. Every program counts the bytes of one contiguous range
-of tokens into a row of `counts`; the sum of the rows (over ranks too) tells the byte of the threshold, and with it which
-tokens are still undecided when the next byte is counted. After four bytes the threshold is known, and the rows of the
-last count say how many tokens equal to it come before each program's range, which decides ties by flat index. Key 0
-stands for a token that cannot be selected.
+The selection is a radix search from the top byte of a 32-bit key. Every program counts the bytes of one contiguous
+range of tokens into a row of `counts`; the sum of the rows (over ranks too) tells the byte of the threshold, and with
+it which tokens are still undecided when the next byte is counted. After four bytes the threshold is known, and the rows
+of the last count say how many tokens equal to it come before each program's range, which decides ties by flat index.
+Key 0 stands for a token that cannot be selected.
 
 Counts travel in rows of COUNTERS integers: 256 bytes, then the unmasked tokens and the unmasked non-finite ones.
 """
@@ -221,7 +221,7 @@ def _band_keys_kernel(
 
 @triton.jit
 def _descend(totals_ptr, numerator, denominator, minimum, LEVELS: tl.constexpr):
-    """The leading LEVELS bytes of the threshold key, how many to take among the keys that begin with them, and the quota."""
+    """The first LEVELS bytes of the threshold, how many to take among the keys that begin with them, and the quota."""
     bins = tl.arange(0, 256)
     unmasked = tl.load(totals_ptr + 256)
     quota = tl.maximum(tl.cast(minimum, tl.int64), unmasked * numerator // denominator)

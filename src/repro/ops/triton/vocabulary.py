@@ -1,9 +1,9 @@
 """Vocabulary covariance in Triton: one online kernel, one program per row.
 
 The heads' products are torch's own (cuBLAS), a tile of both policies' logits at a time into two buffers that are used
-again; the kernel folds the tile into eight running moments per row. A kernel that also did the products would have to hold
-two accumulators, which on Hopper leaves room for tiles of 128 x 128 where cuBLAS uses 256 x 128: it would read twice the bytes
-per FLOP from L2, more than writing and reading a tile costs.
+again; the kernel folds the tile into eight running moments per row. A kernel that also did the products would have to
+hold two accumulators, which in a Hopper register file leaves room for tiles of 128 x 128, and so reads more bytes per
+FLOP from L2 than cuBLAS does with its larger ones: more than writing a tile and reading it again costs.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def vocab_covariance(logits: Tensor, x: Tensor, temperature: float) -> Tensor:
 
 
 def _product(hidden: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """hidden @ weight.T in float32 into the first entries of the buffer `out`; half-precision inputs are not rounded."""
+    """hidden @ weight.T in float32 in the buffer `out`; what half-precision inputs give is not rounded."""
     shape = (len(hidden), len(weight))
     tile = out[: shape[0] * shape[1]].view(shape)
     dtype = torch.promote_types(hidden.dtype, weight.dtype)
