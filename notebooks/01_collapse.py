@@ -130,7 +130,7 @@ print(
 # %% tags=["hide-input"]
 display.glue(
     profile=profile,
-    n=len(runs),
+    seeds=f"{len(runs)} seed{'s' * (len(runs) != 1)}",
     steps=runs[0].config.steps,
     verdict=str(claims.claim_verdict(findings)),
     **{finding.subclaim: finding.ours for finding in findings},

@@ -127,7 +127,7 @@ def test_a_missing_notebook_is_named_with_its_remedy(claim, recorded, smoke, tmp
 
 def test_the_status_names_what_made_the_runs(recorded, smoke):
     text = book._status(smoke, recorded)
-    for part in ("`smoke`: ", "abc1234", "0123456789abcdef", "A CPU (cpu, 1 threads)", "torch 2.13.0"):
+    for part in ("`smoke`: ", "abc1234", "0123456789abcdef", "A CPU (cpu, threads: 1)", "torch 2.13.0"):
         assert part in text
     # 60 + 61 + 62 seconds
     assert "3 runs, 3.0 minutes of training in all" in text

@@ -67,7 +67,7 @@ def provenance(runs: Sequence[Run]) -> pd.DataFrame:
             "Runs": f"{run.name}: {made['seconds']:.0f} s",
             "Commit": f"{made['commit'] or 'none'}{' with uncommitted changes' if made['dirty'] else ''}",
             "Code fingerprint": made["code"],
-            "Device": f"{made['device_name']} ({made['device']}, {made['threads']} threads)",
+            "Device": f"{made['device_name']} ({made['device']}, threads: {made['threads']})",
             "Platform": made["platform"],
             "Versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
         }

@@ -121,7 +121,7 @@ def collapse(runs: Sequence[Run]) -> Figure:
         panels[1].sharex(panels[0])
         panels[0].tick_params(labelbottom=False)
         for axes in panels:
-            axes.legend(loc="center right")
+            axes.legend(loc="best")
             _mark_fractions(axes, runs[0].config.steps, rising=axes is panels[0])
     return figure
 
@@ -227,7 +227,7 @@ def against_paper(runs: Sequence[Run]) -> Figure:
                 **_POINTS,
             )
             axes.set(title=title, xlabel="", ylabel="", xlim=(-0.02, 1.02))
-            axes.legend(loc="center right")
+            axes.legend(loc="best")
             _mark_fractions(axes, 1, rising=True)
         panels[0].tick_params(labelbottom=False)
         panels[1].set_xlabel("Fraction of training")
