@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from peft import LoraConfig
 from trl import GRPOTrainer
 
 from repro.losses import clip_cov_loss, kl_cov_loss
@@ -323,8 +324,6 @@ def test_minimum_zero_selects_nothing_there(make):
 
 
 def test_adapters(make):
-    from peft import LoraConfig
-
     trainer = make(**KL_COV, peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
     before = parameters(trainer)
     trainer.train()
