@@ -83,7 +83,7 @@ for run in runs:
 # %% [markdown]
 # ## Accuracy and entropy during training
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-collapse", "caption": "{glue:text}`collapse_caption:s`"}, "image": {"alt": "Two panels against optimizer steps: validation accuracy rises early and levels off, policy entropy falls early and stays low."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-collapse", "caption": "{glue:text}`collapse_caption:s`"}, "image": {"alt": "Two panels against optimizer steps: validation accuracy above, policy entropy below, with marks at 1/12 and 1/3 of training."}}
 display.show(figures.collapse(runs), collapse_caption=figures.collapse_caption(runs))
 
 # %% [markdown]
