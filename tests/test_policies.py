@@ -81,7 +81,7 @@ def test_a_made_base_loads_and_names_its_recipe(tmp_path, monkeypatch):
 
 def test_a_missing_base_and_an_unknown_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(bases, "bases_dir", lambda: tmp_path)
-    with pytest.raises(BaseError, match="'huge' is not in .*make it with `make bases`"):
+    with pytest.raises(BaseError, match="'huge' is not in .*make it with `python -m repro bases huge`"):
         load_base("huge")
     with pytest.raises(ConfigError, match="'huge' has no recipe; the recipes are s, m, l, xl"):
         make_bases(["huge"])

@@ -1,5 +1,6 @@
 """Run records: whole or not there, checked on reading, named when damaged; the code fingerprint; progress."""
 
+import dataclasses
 import errno
 import io
 import json
@@ -22,7 +23,7 @@ from repro.runs import RunConfig, load, load_or_train, record, status
 from repro.runs.fingerprint import fingerprint, training_modules
 from repro.runs.progress import Progress
 
-CONFIG = RunConfig(steps=3, eval_every=1)
+CONFIG = RunConfig(base="m", steps=3, eval_every=1)
 
 
 @dataclass
@@ -136,7 +137,7 @@ def test_provenance_of_another_shape_is_damage(recorded, content):
 
 
 def test_record_under_another_runs_name_is_damage(recorded):
-    other = RunConfig(steps=3, eval_every=1, seed=1)
+    other = dataclasses.replace(CONFIG, seed=1)
     shutil.copytree(recorded, recorded.parent / other.name)
     with pytest.raises(RecordError, match=r"config.json holds another config"):
         load(other)
@@ -149,7 +150,7 @@ def test_missing_record_names_the_remedy(build):
 
 def test_missing_base_is_found_before_training(build):
     train = Trainer()
-    with pytest.raises(BaseError, match="`make bases`"):
+    with pytest.raises(BaseError, match="`python -m repro bases "):
         load_or_train(RunConfig(base="xl"), train=train)
     assert train.calls == 0 and not build.exists()
 

@@ -102,7 +102,7 @@ def test_a_wrong_trainer_field_is_named(trainer, message, tmp_path):
 
 
 def test_a_missing_base_is_one_clear_error():
-    with pytest.raises(BaseError, match="make bases"):
+    with pytest.raises(BaseError, match="python -m repro bases nowhere"):
         train(RunConfig(base="nowhere", steps=1))
 
 

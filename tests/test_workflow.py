@@ -193,7 +193,7 @@ def test_missing_base_names_the_remedy(reproduced):
     hidden.rename(weights)
     assert answer.returncode == 2
     (line,) = answer.stderr.splitlines()
-    assert line.startswith("error: base policy 't' is missing") and "`make bases`" in line
+    assert line.startswith("error: base policy 't' is missing") and "`python -m repro bases t`" in line
 
 
 def test_broken_workflow_is_named(reproduced):

@@ -166,12 +166,14 @@ def load_base(name: str) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     """
     folder = bases_dir() / name
     if not (folder / WEIGHTS).is_file():
-        raise BaseError(f"base policy {name!r} is not in {folder}: make it with `make bases` or restore it from git")
+        raise BaseError(
+            f"base policy {name!r} is not in {folder}: make it with `python -m repro bases {name}` or restore it from git"
+        )
     recorded = json.loads((folder / PROVENANCE).read_text())["sha256"]
     if _sha256(folder / WEIGHTS) != recorded:
         raise BaseError(
             f"{folder / WEIGHTS} is not the file its {PROVENANCE} names (sha256 {recorded[:12]}...): "
-            "restore it from git or make it again with `make bases`"
+            f"restore it from git or make it again with `python -m repro bases {name}`"
         )
     logging.disable_progress_bar()  # of loading 27 small tensors
     return Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

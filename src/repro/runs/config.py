@@ -161,7 +161,7 @@ class RunConfig:
             present = sorted(folder.parent.name for folder in bases_dir().glob("*/model.safetensors"))
             raise BaseError(
                 f"base policy {self.base!r} is missing: there is no {path}; "
-                f"present are {', '.join(present) or 'none'}; `make bases` trains them"
+                f"present are {', '.join(present) or 'none'}; `python -m repro bases {self.base}` trains it"
             ) from None
         return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
