@@ -38,9 +38,8 @@ from repro.ops.common import (
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# Tokens per chunk on the CPU: temporaries stay in cache, and below torch's grain size of 2^15 no thread is woken for
-# microseconds of work.
-CHUNK = 30 * 2**10
+# Tokens per chunk on the CPU: temporaries of 2 MiB stay in cache, and are long enough to share among threads.
+CHUNK = 2**19
 # Tokens per group in `_top_eager`: the gathered candidates are about quota * GROUP tokens.
 GROUP = 32
 # Logits per tile: at these sizes a tile and its temporaries stay in a core's cache and the product is still efficient.
@@ -51,6 +50,7 @@ TILE_COLUMNS = 2048
 def token_covariance(log_probs: Tensor, advantages: Tensor, mask: Tensor, group: ProcessGroup | None) -> Tensor:
     dtype = compute_dtype(log_probs, advantages)
     if may_read_values(log_probs) and log_probs.numel():
+        mask = _short(mask)
         totals = _totals_in_chunks(log_probs, advantages, mask, dtype)
         if torch.isfinite(totals).all():
             return _covariance_in_chunks(log_probs, advantages, mask, dtype, _means(totals, dtype, group))
@@ -73,6 +73,11 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same pieces of every tensor, about CHUNK elements each, cut along the first axis."""
     length = max(1, CHUNK * len(tensors[0]) // tensors[0].numel())
     return zip(*(tensor.split(length) for tensor in tensors), strict=True)
+
+
+def _short(mask: Tensor) -> Tensor:
+    """An integer mask as bool: the conversion reads its eight bytes per token once, and all further passes one."""
+    return mask if mask.is_floating_point() else mask.bool()
 
 
 def _weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -179,6 +184,7 @@ def _top_eager(keys: Tensor, keep: Tensor, ratio: tuple[int, int], minimum: int)
     selected = torch.zeros(keys.shape, dtype=torch.bool, device=keys.device)
     if not keys.numel():
         return selected
+    keep = _short(keep)
     tokens, total = 0.0, 0.0
     maxima = []
     for key, kept in _chunks(keys, keep):
