@@ -113,7 +113,7 @@ def test_identity_is_this_hash(build):
 @pytest.mark.parametrize(
     "change",
     [
-        {"base": "m"},
+        {"base": "s"},
         {"task": "other"},
         {"seed": 1},
         {"arm": "kl"},
@@ -143,7 +143,7 @@ def test_identity_changes_with_every_field(build, change):
 def test_identity_changes_with_the_weights(build, tmp_path):
     before = RunConfig(base="m").identity
     assert RunConfig(base="m").identity == before
-    (tmp_path / "bases" / "s" / "model.safetensors").write_bytes(b"other weights")
+    (tmp_path / "bases" / "m" / "model.safetensors").write_bytes(b"other weights")
     assert RunConfig(base="m").identity != before
 
 

@@ -167,7 +167,8 @@ def load_base(name: str) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     folder = bases_dir() / name
     if not (folder / WEIGHTS).is_file():
         raise BaseError(
-            f"base policy {name!r} is not in {folder}: make it with `python -m repro bases {name}` or restore it from git"
+            f"base policy {name!r} is not in {folder}: make it with `python -m repro bases {name}`, or restore it from "
+            "git"
         )
     recorded = json.loads((folder / PROVENANCE).read_text())["sha256"]
     if _sha256(folder / WEIGHTS) != recorded:
