@@ -24,7 +24,11 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate.utils import gather
+from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
@@ -96,6 +100,7 @@ class CovGRPOTrainer(GRPOTrainer):
 
     _tag_names = ("trl", "cov-grpo")
     _batch: dict[str, Any] | None = None
+    _sampler: Sampler | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -134,6 +139,10 @@ class CovGRPOTrainer(GRPOTrainer):
         extra = {name: value for name, value in batch.items() if name in FORWARD_INPUTS}  # of images
         length = batch["completion_ids"].size(1)
         return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, length, **extra)[0]
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        self._sampler = super()._get_train_sampler(dataset)
+        return self._sampler
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)
@@ -357,6 +366,10 @@ class CovGRPOTrainer(GRPOTrainer):
                 f"{checkpoint} has no {os.path.basename(own)}: it is not a checkpoint of this trainer with this many "
                 "ranks, and training would not go on as it began; load its weights as the model instead"
             )
+        # A sampler draws the order of prompts anew for each epoch: begin those that are over, as the stopped run did.
+        epochs = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).epoch
+        for _ in range(int(epochs) if self._sampler is not None else 0):
+            next(iter(self._sampler))
         device = self.accelerator.device
         state = torch.load(own, map_location=device, weights_only=True)
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]

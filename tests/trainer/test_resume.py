@@ -19,13 +19,14 @@ RUNS = {
     "clip_cov, step": CLIP_COV | {"entropy_control_scope": "step"},
     "clip_cov, rollout, accumulation": CLIP_COV | {"gradient_accumulation_steps": 2},
     "kl_cov, prime": KL_COV | {"advantage_estimator": "prime", "prime_learning_rate": 1e-3},
+    "two epochs": KL_COV | {"rows": 8},
     "adaptive entropy": {"use_adaptive_entropy": True, "entropy_target": 2.0, "entropy_coef_delta": 0.01},
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_resumed_equals_uninterrupted(train, tmp_path, name):
-    """4 slices a rollout: with accumulation 1, step 4 is between rollouts and step 5 within one."""
+    """4 slices a rollout: step 4 is between rollouts and step 5 within one, and with 8 prompts in the second epoch."""
     run = RUNS[name] | SAVE
     whole = train(CovGRPOTrainer, **run)
     expected = history(whole)

@@ -1,0 +1,91 @@
+"""The example runs as printed, and the practitioner's page names every field, preset and metric."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from trl import GRPOConfig
+
+from repro import paths
+from repro.policies.base import load_base
+from repro.trainer import PRESETS, CovGRPOConfig
+
+from .conftest import history
+
+PAGE = paths.root() / "book" / "trainer.md"
+EXAMPLE = paths.root() / "examples" / "kl_cov.py"
+
+
+def named_in(page: str) -> set[str]:
+    """All names in backticks; a name that begins with ``_`` ends the one before it in another way."""
+    names: set[str] = set()
+    for row in page.splitlines():
+        whole = re.findall(r"`([^`]+)`", row)
+        names.update(whole)
+        names.update(
+            first[: first.rindex("_below")] + suffix
+            for first in whole
+            if "_below" in first
+            for suffix in whole
+            if suffix.startswith("_")
+        )
+    return names
+
+
+def test_page_has_every_field_and_its_default(settings):
+    page = PAGE.read_text()
+    ours = {field.name for field in dataclasses.fields(CovGRPOConfig)} - {
+        f.name for f in dataclasses.fields(GRPOConfig)
+    }
+    rows = dict(reversed(re.findall(r"^\| `(\w+)`(?:, `\w+`)* \| (.+?) \|", page, flags=re.M)))
+    assert ours <= named_in(page)
+    config = CovGRPOConfig(**settings)
+    for name in ours - {"entropy_control_fraction", "clip_cov_low", "clip_cov_high"}:
+        default = getattr(config, name)
+        shown = rows[name].strip("`").strip('"')
+        assert shown == str(default) or float(shown) == default, name
+
+
+def test_page_has_every_preset(settings):
+    page = PAGE.read_text()
+    few = {key: settings[key] for key in ("output_dir", "use_cpu", "bf16", "report_to", "gradient_checkpointing")}
+    for name in PRESETS:
+        row = next(line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line)
+        names, rates, method, ratio = (cell.strip() for cell in row.strip("|").split("|"))
+        config = CovGRPOConfig.preset(name, per_device_train_batch_size=32, gradient_accumulation_steps=8, **few)
+        place = re.findall(r"`([^`]+)`", names).index(name)
+        assert float(rates.split(", ")[place]) == config.learning_rate
+        low, high = config.clip_range
+        assert ratio == ("no clip" if high == float("inf") else f"$[{1 - low:g}, {1 + high:g}]$")
+        assert method.startswith({"none": "none", "clip_cov": "Clip-Cov", "kl_cov": "KL-Cov"}[config.entropy_control])
+        if config.entropy_control != "none":
+            assert f"fraction {config.entropy_control_fraction}" in method
+
+
+def test_page_has_every_metric(train):
+    page = named_in(PAGE.read_text())
+    logged = set(history(train(entropy_control="kl_cov", entropy_control_fraction=0.04))[1])
+    ours = {n for n in logged if n.split("/")[0] in ("covariance", "ratio", "clipped", "selected", "penalty")}
+    ours |= {"entropy/token_mean", "entropy/response_mean"}
+    assert len(ours) == 24
+    assert {name for name in ours if name not in page and not name.startswith("covariance/top_")} == set()
+
+
+@pytest.mark.slow
+def test_example_runs_as_printed(tmp_path):
+    load_base("s")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE)],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    printed = re.findall(r"step +(\d+)  entropy (\d\.\d+) nat  reward (\d\.\d+)", done.stdout)
+    assert [int(step) for step, _, _ in printed] == [4, 8, 12, 16, 20, 24]
+    assert all(0 < float(entropy) < 3 for _, entropy, _ in printed)
