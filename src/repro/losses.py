@@ -117,10 +117,10 @@ def kl_cov_loss(
     selected = (selected != 0) & (mask != 0)
     terms, _ = policy_gradient_terms(log_probs, old_log_probs, advantages)
     penalty = kl_cov_penalty(log_probs, old_log_probs, selected, coef)
-    loss = token_mean(terms + penalty, mask)
-    metrics = _metrics(log_probs, old_log_probs, cov, selected, mask)
-    metrics["penalty/mean"] = token_mean(penalty.detach(), mask)
-    return loss, metrics
+    tokens = (mask != 0).sum().clamp(min=1)
+    metrics = _metrics(log_probs, old_log_probs, cov, selected, tokens)
+    metrics["penalty/mean"] = penalty.detach().sum() / tokens
+    return (terms + penalty).sum() / tokens, metrics
 
 
 def clip_cov_loss(
@@ -175,16 +175,19 @@ def clip_cov_loss(
             cov, mask, fraction, low, high, exclude=clipped, minimum=minimum, generator=generator, group=group
         )
     selected = (selected != 0) & (mask != 0)
-    loss = token_mean(torch.where(selected, 0.0, terms), mask)
-    metrics = _metrics(log_probs, old_log_probs, cov, selected, mask)
-    metrics["clipped/fraction"] = token_mean(clipped.to(terms.dtype), mask)
-    return loss, metrics
+    tokens = (mask != 0).sum().clamp(min=1)
+    metrics = _metrics(log_probs, old_log_probs, cov, selected, tokens)
+    metrics["clipped/fraction"] = clipped.sum() / tokens
+    return torch.where(selected, 0.0, terms).sum() / tokens, metrics
 
 
 def _without_masked(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The three inputs, 0 where masked: what stands there may be NaN and would reach the gradient as 0 * NaN."""
+    """The three inputs, 0 where masked: what stands there may be NaN and would reach the gradient as 0 * NaN.
+
+    Every term of a loss is then 0 at masked places too, and means need only the number of tokens.
+    """
     keep = mask != 0
     advantages = broadcast_advantages(log_probs, advantages)
     return torch.where(keep, log_probs, 0.0), torch.where(keep, old_log_probs, 0.0), torch.where(keep, advantages, 0.0)
@@ -192,12 +195,14 @@ def _without_masked(
 
 @torch.no_grad()
 def _metrics(
-    log_probs: Tensor, old_log_probs: Tensor, cov: Tensor, selected: Tensor, mask: Tensor
+    log_probs: Tensor, old_log_probs: Tensor, cov: Tensor, selected: Tensor, tokens: Tensor
 ) -> dict[str, Tensor]:
+    count = selected.sum()
     return {
-        "covariance/mean": token_mean(cov, mask),
-        "covariance/selected": token_mean(cov, selected),
-        "selected/count": selected.sum(),
-        "selected/fraction": token_mean(selected.to(cov.dtype), mask),
-        "ratio/mean": token_mean(torch.exp(log_probs - old_log_probs), mask),
+        "covariance/mean": cov.sum() / tokens,
+        "covariance/selected": (cov * selected).sum() / count.clamp(min=1),
+        "selected/count": count,
+        "selected/fraction": count / tokens,
+        # exp(0) - 1 is 0 at masked places.
+        "ratio/mean": 1.0 + torch.expm1(log_probs - old_log_probs).sum() / tokens,
     }
