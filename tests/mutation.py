@@ -2,8 +2,8 @@
 
     python tests/mutation.py [NUMBER ...]
 
-Each mutation replaces one piece of text, which must occur exactly once, in a copy of ``src``; the tests named with it run
-on the copy, in a process of their own. Prints a table and exits with 1 if a mutation survives. Not part of the
+Each mutation replaces one piece of text, which must occur exactly once, in a copy of ``src``; the tests named with it
+run on the copy, in a process of their own. Prints a table and exits with 1 if a mutation survives. Not part of the
 default test run: it takes minutes.
 """
 
@@ -198,7 +198,7 @@ MUTATIONS = (
     ),
     Mutation(
         "tool tokens counted",
-        "trainer.py",
+        "aggregate.py",
         'return mask * batch["tool_mask"] if "tool_mask" in batch else mask',
         "return mask",
         (TRAINER,),
@@ -226,19 +226,19 @@ MUTATIONS = (
     ),
     Mutation(
         "penalty normalised per micro-batch",
-        "trainer.py",
+        "aggregate.py",
         "/ processes * accumulation / steps_per_generation",
         "/ processes / steps_per_generation",
         (TRAINER,),
     ),
     Mutation(
         "sequence mean over padding",
-        "trainer.py",
+        "aggregate.py",
         "values.sum(-1) / mask.sum(-1).clamp(min=1.0)",
         "values.mean(-1)",
         (TRAINER,),
     ),
-    Mutation("padding penalised", "trainer.py", "    values = values * mask\n", "", (TRAINER,)),
+    Mutation("padding penalised", "aggregate.py", "    values = values * mask\n", "", (TRAINER,)),
     Mutation(
         "coefficient ignored",
         "trainer.py",
@@ -278,10 +278,10 @@ MUTATIONS = (
         (MONITOR,),
     ),
     Mutation(
-        "masked tokens in the ratio",
+        "smallest ratio over padding too",
         "monitor.py",
-        "        log_ratio = torch.where(keep, log_ratio, 0.0)\n",
-        "",
+        "torch.where(keep, ratio, math.inf).amin()",
+        "ratio.amin()",
         (MONITOR,),
     ),
     Mutation(

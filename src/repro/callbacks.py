@@ -6,6 +6,7 @@ import torch
 from transformers import TrainerCallback
 from trl import GRPOTrainer, RLOOTrainer
 
+from repro.aggregate import loss_mask
 from repro.errors import ConfigError
 from repro.monitor import StepMonitor
 from repro.trainer_config import clips_tokens
@@ -64,14 +65,11 @@ class CovarianceCallback(TrainerCallback):
         return callback
 
     def _observe(self, inputs: dict[str, Any]) -> None:
-        mask = inputs["completion_mask"]
-        if "tool_mask" in inputs:
-            mask = mask * inputs["tool_mask"]
         self.monitor.observe(
             self.trainer.state.global_step + 1,
             *self._forward,
             inputs["advantages"],
-            mask,
+            loss_mask(inputs),
             inputs["completion_ids"],
             old_log_probs=inputs.get("old_per_token_logps"),
         )

@@ -30,10 +30,12 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.distributed import ProcessGroup
+from transformers import PreTrainedTokenizerBase
 
 from repro.ops import token_covariance
 from repro.ops.common import accumulator_dtype, broadcast_advantages
@@ -162,7 +164,6 @@ class StepMonitor:
         self._add("response entropy", torch.where(keep, entropies, 0.0).sum(-1, dtype=wide) / lengths.clamp(min=1))
 
     def _add_ratio(self, log_ratio: Tensor, advantages: Tensor, keep: Tensor) -> None:
-        log_ratio = torch.where(keep, log_ratio, 0.0)
         ratio = log_ratio.exp()
         self._add("ratio", ratio, keep)
         self._add("kl", ratio - 1 - log_ratio, keep)
@@ -250,6 +251,25 @@ class StepMonitor:
             values = values[len(vector) :]
         self._finished.clear()
         return finished
+
+    def sampled_tokens(self, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+        """The kept tokens, a row each.
+
+        Columns: step, sequence, position, token, log_prob, entropy, advantage, covariance, selected (bool).
+        """
+        frames = []
+        for sample in self.samples:
+            sequence, position = sample["mask"].nonzero(as_tuple=True)
+            columns = {
+                "step": sample["step"],
+                "sequence": sequence.cpu().numpy(),
+                "position": position.cpu().numpy(),
+                "token": tokenizer.convert_ids_to_tokens(sample["token_id"][sequence, position].tolist()),
+            }
+            for name in ("log_prob", "entropy", "advantage", "covariance", "selected"):
+                columns[name] = sample[name][sequence, position].cpu().numpy()
+            frames.append(pd.DataFrame(columns))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs between optimizer steps."""

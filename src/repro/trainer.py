@@ -33,6 +33,7 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
 from repro import advantages as estimators
+from repro.aggregate import aggregate, loss_mask
 from repro.errors import ConfigError
 from repro.losses import kl_cov_penalty, policy_gradient_terms
 from repro.monitor import Selection, StepMonitor, all_ranks
@@ -44,48 +45,6 @@ from repro.trainer_config import PRESETS, CovGRPOConfig, clips_tokens
 __all__ = ["PRESETS", "CovGRPOConfig", "CovGRPOTrainer"]
 
 FORWARD_INPUTS = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
-
-
-def loss_mask(batch: dict[str, Any]) -> Tensor:
-    """The tokens that a loss is taken over, 0/1 ``[B, T]``: completions without what tools returned."""
-    mask = batch["completion_mask"]
-    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
-
-
-def aggregate(
-    values: Tensor,
-    mask: Tensor,
-    loss_type: str,
-    *,
-    tokens_per_rollout: Tensor,
-    accumulation: int,
-    steps_per_generation: int,
-    processes: int,
-    max_completion_length: int,
-) -> Tensor:
-    """Per-token values to one micro-batch's share of the loss, normalised as TRL 1.16 does for that ``loss_type``.
-
-    Args:
-        values: ``[B, T]``.
-        mask: ``[B, T]``, 0/1.
-        loss_type: ``"dapo"``, ``"grpo"``, ``"bnpo"`` or ``"dr_grpo"``.
-        tokens_per_rollout: 0-d: unmasked tokens of the rollout on all ranks.
-        accumulation: micro-batches in this optimizer step.
-        steps_per_generation: micro-batches of one rank in a rollout.
-        processes: number of ranks, over which gradients are averaged.
-        max_completion_length: in tokens.
-    """
-    values = values * mask
-    if loss_type == "dapo":
-        tokens_per_step = tokens_per_rollout.clamp(min=1.0) / processes * accumulation / steps_per_generation
-        return values.sum() / tokens_per_step
-    if loss_type == "grpo":
-        return (values.sum(-1) / mask.sum(-1).clamp(min=1.0)).mean() / accumulation
-    if loss_type == "bnpo":
-        return values.sum() / mask.sum().clamp(min=1.0) / accumulation
-    if loss_type == "dr_grpo":
-        return values.sum() / (len(values) * max_completion_length) / accumulation
-    raise ConfigError(f"loss_type={loss_type!r}: the normalisation is known for dapo, grpo, bnpo and dr_grpo")
 
 
 class CovGRPOTrainer(GRPOTrainer):
@@ -317,26 +276,8 @@ class CovGRPOTrainer(GRPOTrainer):
         )
 
     def sampled_tokens(self) -> pd.DataFrame:
-        """The kept tokens, a row each.
-
-        Columns: step, sequence, position, token, log_prob, entropy, advantage, covariance, selected (bool).
-        """
-        frames = []
-        for sample in self.monitor.samples:
-            sequence, position = sample["mask"].nonzero(as_tuple=True)
-            ids = sample["token_id"][sequence, position].tolist()
-            columns = {
-                name: sample[name][sequence, position].cpu().numpy()
-                for name in ("log_prob", "entropy", "advantage", "covariance", "selected")
-            }
-            columns = {
-                "step": sample["step"],
-                "sequence": sequence.cpu().numpy(),
-                "position": position.cpu().numpy(),
-                "token": self.processing_class.convert_ids_to_tokens(ids),
-            } | columns
-            frames.append(pd.DataFrame(columns))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        """The kept tokens, a row each, see :meth:`repro.monitor.StepMonitor.sampled_tokens`."""
+        return self.monitor.sampled_tokens(self.processing_class)
 
     def _state_paths(self, checkpoint: str) -> tuple[str, str]:
         """This rank's state in a checkpoint folder, and the reward model's, which all ranks share."""

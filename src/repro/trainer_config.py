@@ -143,9 +143,10 @@ class CovGRPOConfig(GRPOConfig):
     @property
     def _more_updates(self) -> str:
         accumulation = self.gradient_accumulation_steps
+        multiple = f", a multiple of {accumulation}" if accumulation > 1 else ""
         return (
-            f"set steps_per_generation to a multiple of {accumulation} from {2 * accumulation} up (the paper makes 8 "
-            f"updates per rollout: {8 * accumulation}) or num_iterations to 2 or more"
+            f"set steps_per_generation to {2 * accumulation} or more{multiple} (the paper's 8 updates per rollout: "
+            f"{8 * accumulation}), or num_iterations to 2 or more"
         )
 
     def _check_names(self) -> None:

@@ -39,12 +39,12 @@ REFUSED = [
     (
         {"entropy_control": "kl_cov", **ON_POLICY},
         "entropy_control='kl_cov' does nothing here: with steps_per_generation=1, num_iterations=1 and "
-        "gradient_accumulation_steps=1 every update is on-policy.*set steps_per_generation to a multiple of 1 from 2 "
-        "up.*or num_iterations to 2 or more",
+        "gradient_accumulation_steps=1 every update is on-policy.*set steps_per_generation to 2 or "
+        "more .*or num_iterations to 2 or more",
     ),
     (
         {"entropy_control": "kl_cov", "steps_per_generation": 2, "gradient_accumulation_steps": 4},
-        "does nothing here.*multiple of 4 from 8 up.*8 updates per rollout: 32",
+        "does nothing here.*steps_per_generation to 8 or more, a multiple of 4 .*8 updates per rollout: 32",
     ),
     (
         {"entropy_control": "clip_cov", "loss_type": "cispo"},
