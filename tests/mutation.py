@@ -115,8 +115,8 @@ MUTATIONS = (
     Mutation(
         "covariance not centred in the advantage",
         "ops/torch_ops.py",
-        "torch.addcmul(minus_advantage, y.to(dtype), weights)",
-        "(y.to(dtype) * weights)",
+        "torch.addcmul(minus_advantage, y.to(dtype), out, out=scratch[: len(x)])",
+        "torch.mul(y.to(dtype), out, out=scratch[: len(x)])",
         (TOKENS,),
     ),
     Mutation(
