@@ -267,7 +267,8 @@ def test_no_temporary_is_as_large_as_the_logits(monkeypatch: pytest.MonkeyPatch)
     with Largest() as largest:
         ops.linear_vocab_covariance(hidden, weight, next_hidden, next_weight)
         ops.vocab_covariance(logits, x)
-    assert 0 < largest.elements <= 16 * 256
+    # Five tiles of scratch.
+    assert 0 < largest.elements <= 5 * 16 * 256
 
 
 def test_errors_name_the_value_and_the_remedy() -> None:

@@ -16,6 +16,7 @@ scaled to the running maximum as in an online softmax.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,7 +44,7 @@ CHUNK = 2**18
 GROUP = 32
 # Logits per tile: at these sizes a tile and its temporaries stay in a core's cache and the product is still efficient.
 TILE_ROWS = 256
-TILE_COLUMNS = 2048
+TILE_COLUMNS = 4096
 
 
 def token_covariance(log_probs: Tensor, advantages: Tensor, mask: Tensor, group: ProcessGroup | None) -> Tensor:
@@ -259,11 +260,12 @@ def vocab_covariance(logits: Tensor, x: Tensor, temperature: float) -> Tensor:
     dtype = compute_dtype(logits, x)
     columns = logits.shape[-1]
     flat, flat_x = logits.reshape(-1, columns), x.reshape(-1, columns)
-    moments = _Moments(len(flat), dtype, logits.device)
+    scratch = _Scratch(4, len(flat), columns, dtype, logits.device)
+    moments = _Moments(len(flat), scratch)
     for rows in _slices(len(flat), TILE_ROWS):
         for tile in _slices(columns, TILE_COLUMNS):
-            z = flat[rows, tile].to(dtype) / temperature
-            moments.add(rows, z, flat_x[rows, tile].to(dtype, copy=True))
+            z = scratch.tile(2, flat[rows, tile].shape).copy_(flat[rows, tile])
+            moments.add(rows, z.div_(temperature), scratch.tile(3, z.shape).copy_(flat_x[rows, tile]))
     return moments.covariance().view(logits.shape[:-1])
 
 
@@ -280,25 +282,25 @@ def linear_vocab_covariance(
     dtype = compute_dtype(hidden, weight, next_hidden, next_weight, bias, next_bias)
     flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
     next_flat = next_hidden.reshape(-1, next_hidden.shape[-1]).to(dtype)
-    moments = _Moments(len(flat), dtype, hidden.device)
-    next_moments = _Moments(len(flat), dtype, hidden.device)
+    scratch = _Scratch(5, len(flat), len(weight), dtype, hidden.device)
+    moments, next_moments = _Moments(len(flat), scratch), _Moments(len(flat), scratch)
 
-    def logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        z = hidden @ weight.T
+    def logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, place: int) -> Tensor:
+        z = torch.mm(hidden, weight.T, out=scratch.tile(place, (len(hidden), len(weight))))
         if bias is not None:
             z += bias
         if softcap is not None:
             z = z.div_(softcap).tanh_().mul_(softcap)
-        return z.div_(temperature)
+        return z if temperature == 1 else z.div_(temperature)
 
     for tile in _slices(len(weight), TILE_COLUMNS):
         tile_weight, tile_next_weight = weight[tile].to(dtype), next_weight[tile].to(dtype)
         tile_bias = None if bias is None else bias[tile].to(dtype)
         tile_next_bias = None if next_bias is None else next_bias[tile].to(dtype)
         for rows in _slices(len(flat), TILE_ROWS):
-            z = logits(flat[rows], tile_weight, tile_bias)
-            next_z = logits(next_flat[rows], tile_next_weight, tile_next_bias)
-            change = next_z - z
+            z = logits(flat[rows], tile_weight, tile_bias, 2)
+            next_z = logits(next_flat[rows], tile_next_weight, tile_next_bias, 3)
+            change = torch.sub(next_z, z, out=scratch.tile(4, z.shape))
             next_moments.add(rows, next_z)
             moments.add(rows, z, change)
     shape = hidden.shape[:-1]
@@ -309,23 +311,36 @@ def _slices(length: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
+class _Scratch:
+    """Memory for `count` tiles, used again for every tile: touching new pages would cost as much as the arithmetic."""
+
+    def __init__(self, count: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> None:
+        size = min(rows, TILE_ROWS) * min(columns, TILE_COLUMNS)
+        self.memory = torch.empty((count, size), dtype=dtype, device=device)
+
+    def tile(self, place: int, shape: Sequence[int]) -> Tensor:
+        return self.memory[place, : shape[0] * shape[1]].view(shape)
+
+
 class _Moments:
     """Running moments, per row, of logits z and of a second quantity x under softmax(z): all [rows].
 
-    Weights and `mean_z` are relative to the largest logit so far, `top`.
+    Weights and `mean_z` are relative to the largest logit so far, `top`. The first two tiles of `scratch` are theirs.
     """
 
-    def __init__(self, rows: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.top = torch.full((rows,), -torch.inf, dtype=dtype, device=device)
-        self.weight, self.mean_z, self.mean_x, self.product = torch.zeros((4, rows), dtype=dtype, device=device)
+    def __init__(self, rows: int, scratch: _Scratch) -> None:
+        self.scratch = scratch
+        self.top = scratch.memory.new_full((rows,), -torch.inf)
+        self.weight, self.mean_z, self.mean_x, self.product = scratch.memory.new_zeros((4, rows))
 
     def add(self, rows: slice, z: Tensor, x: Tensor | None = None) -> None:
         """Add a tile of logits `z` and of `x`, both [rows, columns]; the two are overwritten."""
+        probs, products = self.scratch.tile(0, z.shape), self.scratch.tile(1, z.shape)
         top = torch.maximum(self.top[rows], z.amax(-1))
         # While a row holds nothing but -inf its weights are all zero, and any finite number serves as its maximum.
         top = torch.where(top == -torch.inf, torch.finfo(top.dtype).min / 4, top)
         step = torch.where(self.weight[rows] == 0, 0.0, self.top[rows] - top)
-        probs = torch.exp(z.sub_(top.unsqueeze(-1)))
+        torch.exp(z.sub_(top.unsqueeze(-1)), out=probs)
         # exp underflows far above this bound: only -inf times a probability of 0 is changed, from NaN to 0.
         z.clamp_(min=-1e4)
         weight = probs.sum(-1)
@@ -334,14 +349,17 @@ class _Moments:
         old_weight = self.weight[rows] * scale
         total = old_weight + weight
         share = weight / torch.where(total == 0, 1.0, total)
-        mean_z = _dot(probs, z) / divisor
+        mean_z = torch.mul(probs, z, out=products).sum(-1) / divisor
         gap_z = mean_z - (self.mean_z[rows] + step)
         if x is not None:
-            if not (may_read_values(x) and torch.isfinite(x.sum())):
+            if not may_read_values(x):
                 x.masked_fill_(probs == 0, 0.0)
-            mean_x = _dot(probs, x) / divisor
+            mean_x = torch.mul(probs, x, out=products).sum(-1) / divisor
+            if may_read_values(x) and not torch.isfinite(mean_x).all():
+                x.masked_fill_(probs == 0, 0.0)
+                mean_x = torch.mul(probs, x, out=products).sum(-1) / divisor
             gap_x = mean_x - self.mean_x[rows]
-            within = _dot(probs.mul_(z.sub_(mean_z.unsqueeze(-1))), x.sub_(mean_x.unsqueeze(-1)))
+            within = probs.mul_(z.sub_(mean_z.unsqueeze(-1))).mul_(x.sub_(mean_x.unsqueeze(-1))).sum(-1)
             self.product[rows] = self.product[rows] * scale + within + gap_z * gap_x * share * old_weight
             self.mean_x[rows] += gap_x * share
         self.mean_z[rows] += step + gap_z * share
@@ -353,8 +371,3 @@ class _Moments:
 
     def entropy(self) -> Tensor:
         return self.weight.log() - self.mean_z
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Row-wise dot products; a product and a sum are faster than `bmm` here, and the sum is pairwise."""
-    return (a * b).sum(-1)
