@@ -316,15 +316,20 @@ def bonus_fixed_point(rewards: ArrayLike, bonus: float) -> np.ndarray:
     return np.exp(log_policy(_table("rewards", rewards) / bonus))
 
 
-def controlled_direction(
+def controlled_gradient(
     logits: ArrayLike, rewards: ArrayLike, *, bonus: float = 0.0, penalty: float = 0.0, top: int | None = None
 ) -> np.ndarray:
-    """Natural gradient on a bandit of J + bonus H - penalty C, up to a constant, [actions].
+    """Gradient in the logits of a bandit of J + bonus H - penalty C, [actions].
 
     J is the expected reward, H the entropy and C the sum over the selected actions of pi(a) (log pi(a) + H) A(a), the
     paper's covariance of Theorem 2 where all are selected. Selected are the `top` actions of largest
-    (log pi(a) + H) A(a), ties to the lower index, and the selection is held fixed in the derivative, as KL-Cov holds its
-    set of tokens. The gradient itself is pi times this direction.
+    (log pi(a) + H) A(a), ties to the lower index, and the selection is held fixed in the derivative, as KL-Cov holds
+    its set of tokens. This penalty is ours: it is the plainest one that arXiv:2604.09676's abstract fits.
+
+    With two actions, x the difference of their logits and all selected, the gradient is that of J times
+    1 - penalty (1 - x tanh(x / 2)). A penalty below 1 has no fixed point but the best action; from 1 on there are two
+    more where x tanh(x / 2) = 1 - 1 / penalty, and the stable one is on the side of the worse action. Past |x| = 1.54,
+    where x tanh(x / 2) = 1, every penalty speeds the collapse up: covariance is also small without any entropy.
 
     Args:
         logits, rewards: [actions].
@@ -351,7 +356,7 @@ def controlled_direction(
     slope = (
         selected * (1 + surplus) * advantages - total - mean_advantage * (1 + surplus) - (chosen @ surplus) * advantages
     )
-    return advantages - bonus * surplus - penalty * slope
+    return pi * (advantages - bonus * surplus - penalty * slope)
 
 
 def ascend(
@@ -364,17 +369,17 @@ def ascend(
     top: int | None = None,
     steps: int,
 ) -> np.ndarray:
-    """Logits along an ascent by `controlled_direction`, [steps + 1, actions], the first row as given.
+    """Logits along an ascent by `controlled_gradient`, [steps + 1, actions], the first row as given.
 
     Args:
         logits, rewards: [actions].
         step: learning rate, > 0.
         bonus, penalty: one coefficient, or [steps] of them, for example annealed to zero.
-        top: see `controlled_direction`.
+        top: see `controlled_gradient`.
         steps: number of steps, >= 1.
 
     Raises:
-        ValueError: steps or step out of range, a schedule of another length, or what `controlled_direction` refuses.
+        ValueError: steps or step out of range, a schedule of another length, or what `controlled_gradient` refuses.
     """
     if steps < 1 or not step > 0:
         raise ValueError(f"steps must be at least 1 and step positive, got {steps} and {step}")
@@ -386,7 +391,6 @@ def ascend(
         schedules[name] = np.broadcast_to(schedule, steps)
     path = [_table("logits", logits)]
     for now_bonus, now_penalty in zip(schedules["bonus"], schedules["penalty"], strict=True):
-        direction = controlled_direction(path[-1], rewards, bonus=now_bonus, penalty=now_penalty, top=top)
-        moved = path[-1] + step * direction
-        path.append(moved - moved.mean())
+        gradient = controlled_gradient(path[-1], rewards, bonus=now_bonus, penalty=now_penalty, top=top)
+        path.append(path[-1] + step * gradient)
     return np.stack(path)

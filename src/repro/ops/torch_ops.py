@@ -96,10 +96,9 @@ def _covariance_in_chunks(
     if not all(map(math.isfinite, totals)):
         return None
     means = _means(torch.tensor(totals, dtype=wide.dtype, device=cov.device), dtype, group)
-    minus_log_prob, minus_advantage = -means
     for x, y, _, out in chunks:
-        centred = torch.addcmul(minus_advantage, y.to(dtype), out, out=scratch[: len(x)]).mul_(out)
-        torch.addcmul(minus_log_prob, x.to(dtype), out, out=out).mul_(centred)
+        for values, mean in zip((x, y), means, strict=True):
+            out.mul_(torch.sub(values.to(dtype), mean, out=scratch[: len(x)]))
     # Another rank's NaN comes in through the means.
     return cov if torch.isfinite(means).all() else cov.masked_fill_(mask == 0, 0.0)
 
