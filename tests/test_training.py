@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from repro.errors import BaseError, ConfigError
 from repro.runs import RunConfig
@@ -63,6 +64,18 @@ def test_the_same_config_twice_gives_the_same_bits(trained):
     again = train(TINY)
     for table in ("metrics", "evaluations", "tokens"):
         pd.testing.assert_frame_equal(getattr(result, table), getattr(again, table), check_exact=True)
+
+
+def test_the_number_of_threads_changes_no_bit(trained):
+    result, _ = trained
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        again = train(TINY)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    pd.testing.assert_frame_equal(result.metrics, again.metrics, check_exact=True)
 
 
 def test_evaluating_more_often_changes_no_training(trained):

@@ -3,7 +3,8 @@
 import difflib
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -140,6 +141,18 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
     return CovGRPOConfig(**(defaults | dict(config.trainer) | decided))
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread, so that the bits of a result do not depend on how many cores a machine has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def train(config: RunConfig, *, on_step: OnStep | None = None) -> Trained:
     """Train one run from its base policy.
 
