@@ -292,14 +292,13 @@ def error_order(change: Callable[[float], Change], steps: Sequence[float]) -> fl
     Raises:
         ValueError: too few or unusable steps, or an error that is zero.
     """
+    steps = [float(step) for step in steps]
     if len(set(steps)) < 2 or min(steps) <= 0:
-        raise ValueError(f"steps must be positive and at least two of them different, got {list(steps)}")
+        raise ValueError(f"steps must be positive and at least two of them different, got {steps}")
     changes = [change(step) for step in steps]
     errors = np.array([np.abs(np.asarray(exact) - predicted).max() for predicted, exact in changes])
     if (errors == 0).any():
-        raise ValueError(
-            f"the error is zero at some of the steps {list(steps)} and has no logarithm; take larger steps"
-        )
+        raise ValueError(f"the error is zero at one of the steps {steps} and has no logarithm; take larger steps")
     return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
@@ -327,7 +326,7 @@ def controlled_gradient(
     its set of tokens. This penalty is ours: it is the plainest one that arXiv:2604.09676's abstract fits.
 
     With two actions, x the difference of their logits and all selected, the gradient is that of J times
-    1 - penalty (1 - x tanh(x / 2)). A penalty below 1 has no fixed point but the best action; from 1 on there are two
+    1 - penalty (1 - x tanh(x / 2)). A penalty below 1 has no fixed point but single actions; above 1 there are two
     more where x tanh(x / 2) = 1 - 1 / penalty, and the stable one is on the side of the worse action. Past |x| = 1.54,
     where x tanh(x / 2) = 1, every penalty speeds the collapse up: covariance is also small without any entropy.
 
