@@ -184,6 +184,9 @@ def test_vocabulary_edges(tiles: None) -> None:
     expected = ops.vocab_covariance(logits, x, temperature=2.0, implementation="reference")
     assert cov.isnan().tolist() == [False, False, True, True, True, True, True, False, False]
     assert torch.allclose(cov, expected, atol=1e-6, equal_nan=True)
+    # Far below zero, where a tail counted as logits of 0 would drown everything.
+    low = ops.vocab_covariance(logits[7:] - 400.0, x[7:], implementation="triton")
+    assert torch.allclose(low, ops.vocab_covariance(logits[7:], x[7:], implementation="reference"), atol=1e-3)
     mask = ~cov.isnan()
     kept = ops.vocab_covariance(logits, x, temperature=2.0, mask=mask, implementation="triton")
     assert torch.equal(kept, torch.where(mask, cov, 0.0))

@@ -287,6 +287,13 @@ def test_large_masked_values_do_not_crowd_out_the_largest() -> None:
     assert places(ops.select_top(cov, mask, 0.005, implementation="torch")) == {995, 996, 997, 998, 999}
 
 
+def test_the_largest_may_stand_in_the_last_incomplete_group() -> None:
+    # 4100 is 128 groups of 32 and 4 tokens more.
+    cov = torch.zeros(4100)
+    cov[10], cov[4098], cov[4099] = 3.0, 5.0, 1.0
+    assert places(ops.select_top(cov, torch.ones(4100), 0.0005, implementation="torch")) == {10, 4098}
+
+
 @pytest.mark.parametrize(
     ("fraction", "tokens", "quota"), [(0.002, 1000, 2), (0.29, 100, 29), (0.57, 100, 57), (0.7, 10, 7), (1 / 3, 9, 3)]
 )

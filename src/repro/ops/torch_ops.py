@@ -200,9 +200,8 @@ def _places_of_large(keys: Tensor, keep: Tensor, quota: int) -> Tensor | None:
     bound = maxima.topk(quota).values[-1]
     groups = (maxima >= bound).nonzero().squeeze(1)
     reached = (keys[:whole].view(-1, GROUP)[groups] >= bound).nonzero()
-    places = torch.cat(
-        [groups[reached[:, 0]] * GROUP + reached[:, 1], whole + (keys[whole:] >= bound).nonzero().squeeze(1)]
-    )
+    last = whole + (keys[whole:] >= bound).nonzero().squeeze(1)
+    places = torch.cat([groups[reached[:, 0]] * GROUP + reached[:, 1], last])
     # Masked keys took part in the bound, so not all that reach it count.
     places = places[keep[places] != 0]
     return places if len(places) >= quota else None
