@@ -88,3 +88,24 @@ def test_kernels_compile_for_hopper(
         options={"num_warps": kernels.WARPS},
     )
     assert compiled.asm["cubin"]
+
+
+def test_the_operators_need_no_triton() -> None:
+    code = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "triton" else find(name, *rest)
+sys.modules["triton"] = None
+import torch
+from repro import ops
+assert ops.select_top(torch.arange(4.0), torch.ones(4), 0.5).tolist() == [False, False, True, True]
+assert "repro.ops.triton" not in sys.modules
+try:
+    ops.select_top(torch.arange(4.0), torch.ones(4), 0.5, implementation="triton")
+except ModuleNotFoundError as error:
+    assert "pip install triton" in str(error)
+    print("refused")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "refused\n"
