@@ -16,12 +16,14 @@ settings.register_profile("ops", deadline=None, max_examples=60, derandomize=Tru
 settings.load_profile("ops")
 
 
-@pytest.fixture(params=["reference", "torch", "torch in small tiles"])
+@pytest.fixture(params=["reference", "torch", "torch as on a device", "torch in small tiles"])
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The implementation to force; where tiles are small they divide nothing, otherwise one holds everything."""
+    """The implementation to force; small tiles divide nothing, and on a device nothing is read on the host."""
     if request.param.endswith("small tiles"):
         monkeypatch.setattr(torch_ops, "TILE_ROWS", 3)
         monkeypatch.setattr(torch_ops, "TILE_COLUMNS", 5)
+    if request.param.endswith("device"):
+        monkeypatch.setattr(torch_ops, "may_read_values", lambda *tensors: False)
     return request.param.split()[0]
 
 

@@ -339,23 +339,28 @@ class _Moments:
         top = torch.where(top == -torch.inf, torch.finfo(top.dtype).min / 4, top)
         step = torch.where(self.weight[rows] == 0, 0.0, self.top[rows] - top)
         torch.exp(z.sub_(top.unsqueeze(-1)), out=probs)
-        # exp underflows far above this bound: only -inf times a probability of 0 is changed, from NaN to 0.
-        z.clamp_(min=-1e4)
         weight = probs.sum(-1)
         divisor = torch.where(weight == 0, 1.0, weight)
+
+        def mean(values: Tensor) -> Tensor:
+            # Whatever stands where the probability is 0 counts for nothing; 0 times infinity would be NaN. Looking for
+            # such places costs more than the mean: where values may be read, only when it is not finite.
+            if not may_read_values(values):
+                values.masked_fill_(probs == 0, 0.0)
+            result = torch.mul(probs, values, out=products).sum(-1) / divisor
+            if may_read_values(values) and not torch.isfinite(result).all():
+                values.masked_fill_(probs == 0, 0.0)
+                result = torch.mul(probs, values, out=products).sum(-1) / divisor
+            return result
+
         scale = torch.exp(step)
         old_weight = self.weight[rows] * scale
         total = old_weight + weight
         share = weight / torch.where(total == 0, 1.0, total)
-        mean_z = torch.mul(probs, z, out=products).sum(-1) / divisor
+        mean_z = mean(z)
         gap_z = mean_z - (self.mean_z[rows] + step)
         if x is not None:
-            if not may_read_values(x):
-                x.masked_fill_(probs == 0, 0.0)
-            mean_x = torch.mul(probs, x, out=products).sum(-1) / divisor
-            if may_read_values(x) and not torch.isfinite(mean_x).all():
-                x.masked_fill_(probs == 0, 0.0)
-                mean_x = torch.mul(probs, x, out=products).sum(-1) / divisor
+            mean_x = mean(x)
             gap_x = mean_x - self.mean_x[rows]
             within = probs.mul_(z.sub_(mean_z.unsqueeze(-1))).mul_(x.sub_(mean_x.unsqueeze(-1))).sum(-1)
             self.product[rows] = self.product[rows] * scale + within + gap_z * gap_x * share * old_weight
