@@ -108,15 +108,15 @@ MUTATIONS = (
     Mutation(
         "drawn tokens leave the denominator",
         "losses.py",
-        "loss = token_mean(torch.where(selected, 0.0, terms), mask)",
-        "loss = token_mean(terms, (mask != 0) & ~selected)",
+        "torch.where(selected, 0.0, terms).sum() / tokens",
+        "torch.where(selected, 0.0, terms).sum() / (tokens - selected.sum())",
         (LOSSES,),
     ),
     Mutation(
         "covariance not centred in the advantage",
         "ops/torch_ops.py",
-        "torch.addcmul(minus_advantage, y.to(dtype), out, out=scratch[: len(x)])",
-        "torch.mul(y.to(dtype), out, out=scratch[: len(x)])",
+        "zip((x, y), means, strict=True)",
+        "zip((x, y), means * torch.tensor([1.0, 0.0]), strict=True)",
         (TOKENS,),
     ),
     Mutation(

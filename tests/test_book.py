@@ -104,7 +104,7 @@ def test_every_fragment_that_pages_include_is_generated(claim, recorded, smoke, 
     included = set()
     for page in PAGES.rglob("*.md"):
         text = page.read_text()
-        included |= {(page.parent / name).resolve() for name in re.findall(r"_generated/\S+?\.md", text)}
+        included |= {(page.parent / name).resolve() for name in re.findall(r"_generated/\S+?\.(?:md|py)", text)}
         included |= {(PAGES / name) for name in re.findall(r"_generated/\S+?\.svg", text)}
     names = {path.name for path in included}
     assert "verdicts.md" in names

@@ -80,6 +80,7 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         "status.md": _status(profile, runs),
         "config.md": _settings(runs),
         "strategies.md": _strategies(),
+        "kl_cov.py": (paths.root() / "examples" / "kl_cov.py").read_text(encoding="utf-8"),
     }
     for claim in claims.load_ledger().claims:
         mine = [finding for finding in findings if finding.claim == claim.id]
