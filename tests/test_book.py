@@ -157,9 +157,12 @@ def test_the_criteria_are_the_ledgers(claim):
 
 
 def test_no_result_of_ours_is_typed():
-    """Percentages and nats in prose are glued, except those the paper prints and those that define something."""
+    """Percentages in prose are glued, except those the paper prints and those that define something."""
     allowed = {"73", "76", "94", "93", "57", "68", "8", "33", "95"}
-    for page in PAGES.rglob("*.md"):
+    allowed |= {"0.02", "0.2", "2", "20", "50"}  # fractions of tokens: the paper's Table 1 and its settings
+    written = [page for page in PAGES.rglob("*.md") if page.parent.name != "_benchmarks"]
+    assert len(written) > 5
+    for page in written:
         typed = set(re.findall(r"(?<![\w.`])(-?\d+(?:\.\d+)?) %", page.read_text()))
         assert typed <= allowed, page
 

@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = paths.root()
     root.mkdir()
     shutil.copy(here / "pyproject.toml", root)
-    for name in ("configs", "workflow", "notebooks", "book", "src"):
+    for name in ("configs", "workflow", "notebooks", "book", "examples", "src"):
         shutil.copytree(here / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(__file__).parent / "sandbox" / "training.py", root / "src" / "repro" / "runs" / "training.py")
     (root / "configs" / "profiles" / f"{PROFILE}.yaml").write_text(PROFILE_TEXT)
