@@ -141,7 +141,7 @@ def aims(cpu: Sequence[Row], gpu: Sequence[Row]) -> str:
             measured, reached = "", NOT_RUN
         else:
             ratio = value / divisor
-            measured = f"{ratio:.3g}"
+            measured = f"{ratio:.4g}"
             reached = "yes" if (ratio >= limit if sign == ">=" else ratio <= limit) else "no"
         lines.append(f"| {name} | {benchmark} | {size} | {sign} {limit:g} {unit} | {measured} | {reached} |")
     return "\n".join(lines) + "\n"
