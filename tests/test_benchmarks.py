@@ -113,7 +113,7 @@ def test_aims_are_judged_by_the_record(bench: SimpleNamespace) -> None:
     ]
     lines = bench.figures.aims(cpu, []).splitlines()[2:]
     assert "| 2.25 | no |" in lines[0]
-    assert "| 0.833 | yes |" in lines[1] and "| 0.125 | yes |" in lines[2]
+    assert "| 0.8333 | yes |" in lines[1] and "| 0.125 | yes |" in lines[2]
     assert len(lines) == 8 and all(line.endswith(f"|  | {bench.figures.NOT_RUN} |") for line in lines[3:])
     gpu = [row("covariance + select_top", "tokens=2^24", "ours", 0.4)]
     assert "<= 0.5 ms | 0.4 | yes |" in bench.figures.aims(cpu, gpu)
