@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from repro import claims, display, figures
+from repro import claims, display, figures, paper
 from repro.ops.stats import t_interval
 
 
@@ -100,7 +100,7 @@ def test_against_paper_draws_shares_and_the_digitised_points(runs):
 
 
 def test_the_digitised_curve():
-    curve = figures.read_paper_curve().set_index("step")
+    curve = paper.read_training().set_index("step")
     assert len(curve) == 13
     assert curve.loc[0].tolist() == [0.215, 0.545]
     assert curve.loc[2500].tolist() == [0.385, 0.018]

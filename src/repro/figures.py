@@ -7,7 +7,6 @@ are seaborn's `colorblind` palette and never carry a meaning alone.
 
 from collections.abc import Sequence
 from fractions import Fraction
-from importlib import resources
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from repro import claims
 from repro.claims import Claim, Finding
 from repro.ops.stats import t_interval
+from repro.paper import read_training
 from repro.runs import Run
 
 _PALETTE = sns.color_palette("colorblind")
@@ -181,15 +181,6 @@ def shares_caption(claim: Claim, findings: Sequence[Finding]) -> str:
     )
 
 
-def read_paper_curve() -> pd.DataFrame:
-    """The paper's Fig. 1 (left) as read off its pixels: `step`, `accuracy` (fraction), `entropy` (nats)."""
-    with resources.files("repro").joinpath("data/paper_fig1_left.csv").open(encoding="utf-8") as file:
-        table = pd.read_csv(file, comment="#")
-    return pd.DataFrame(
-        {"step": table["step"], "accuracy": table["val_acc_pct"] / 100, "entropy": table["train_entropy"]}
-    )
-
-
 def _normalised(x: pd.Series, y: pd.Series, last: float, end: float) -> pd.DataFrame:
     """Fraction of training against the share of the whole change that is over; the change runs from y[0] to `end`."""
     return pd.DataFrame({"fraction": x / last, "share": 100 * (y.iloc[0] - y) / (y.iloc[0] - end)})
@@ -200,7 +191,7 @@ def against_paper(runs: Sequence[Run]) -> Figure:
 
     Runs whose whole change is zero or of the wrong sign have no shares and are left out.
     """
-    paper = read_paper_curve()
+    paper = read_training()
     window = 1 / 24
     with mpl.rc_context(_STYLE):
         figure, panels = _figure(2, 5.6)

@@ -13,6 +13,14 @@ import pandas as pd
 QWEN_SIZES = {"0.5B": 0.36, "1.5B": 1.31, "3B": 2.77, "7B": 6.53, "32B": 31.0}
 
 
+def read_training() -> pd.DataFrame:
+    """Fig. 1 (left), one training run: columns `step`, `accuracy` (fraction), `entropy` (nats)."""
+    table = _read("paper_fig1_left")
+    return pd.DataFrame(
+        {"step": table["step"], "accuracy": table["val_acc_pct"] / 100, "entropy": table["train_entropy"]}
+    )
+
+
 def read_fits() -> pd.DataFrame:
     """Fig. 1 (right): the law as the paper fitted it to five Qwen2.5 models.
 
