@@ -46,14 +46,19 @@ class BaseRecipe:
     seed: int = 0
 
 
+# The learning rate times the width is constant up to m; the larger ones were not tuned.
 RECIPES = {
+    "xs": BaseRecipe("xs", learning_rate=4e-3),
     "s": BaseRecipe("s"),
+    "sm": BaseRecipe("sm", learning_rate=1.33e-3),
     "m": BaseRecipe("m", learning_rate=1e-3),
     "l": BaseRecipe("l", learning_rate=5e-4),
     "xl": BaseRecipe("xl", learning_rate=3e-4),
+    "explore": BaseRecipe("s", mixture="explore"),
+    "single": BaseRecipe("s", mixture="single"),
 }
 
-SHIPPED = ("s",)
+SHIPPED = ("xs", "s", "sm", "m", "explore", "single")
 """The bases that the profiles need and that come with the repository."""
 
 

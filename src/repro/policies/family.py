@@ -1,8 +1,8 @@
-"""The embedded family: Qwen2-architecture policies of four sizes over a character tokenizer.
+"""The embedded family: Qwen2-architecture policies of several sizes over a character tokenizer.
 
-Depth stays at two layers and the width doubles, so that size is one number. Non-embedding parameters, with
+Depth stays at two layers and only the width changes, so that size is one number. Non-embedding parameters, with
 4 d^2 for attention, 12 d^2 for the gated MLP of width 4 d and a little for biases and norms:
-s 0.13 M, m 0.53 M, l 2.1 M, xl 8.4 M.
+xs 0.03 M, s 0.13 M, sm 0.30 M, m 0.53 M, l 2.1 M, xl 8.4 M.
 """
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from repro.errors import ConfigError
 from repro.tasks.arithmetic import ANSWER_MARK, END_OF_PROMPT, OPERATORS
 
-WIDTHS = {"s": 64, "m": 128, "l": 256, "xl": 512}
+WIDTHS = {"xs": 32, "s": 64, "sm": 96, "m": 128, "l": 256, "xl": 512}
 LAYERS = 2
 HEAD_WIDTH = 32
 MAX_LENGTH = 64

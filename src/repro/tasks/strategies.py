@@ -80,4 +80,17 @@ STANDARD = Mixture(
     )
 )
 
-MIXTURES = {"standard": STANDARD}
+# The reliable strategy is rare and at first worse than the common ones, which the policy cannot compute well: only a
+# policy that keeps trying the rare one finds out how good it gets with practice.
+EXPLORE = Mixture(
+    (
+        Strategy("s", stride=1, prior=0.02, slip=0.35),
+        Strategy("p", stride=3, prior=0.38, slip=0.15),
+        Strategy("g", stride=0, prior=0.60, slip=0.30),
+    )
+)
+
+# There is nothing to explore: one strategy, whose slips are all there is to lose.
+SINGLE = Mixture((Strategy("p", stride=2, prior=1.0, slip=0.25),))
+
+MIXTURES = {"standard": STANDARD, "explore": EXPLORE, "single": SINGLE}
