@@ -16,8 +16,20 @@ with log pi(response) divided by its length (Eqs. 8-9), then averaged over promp
 Every predictor is a covariance: the entropy change it predicts is minus the learning rate times it, in nats, except for
 Lemma 1's, where it is minus it. What the paper leaves open: pi(response) in Eq. 8 is taken as exp of the
 length-normalised log-probability.
+
+Two rivals are measured at the same states. Both readings are ours, of what the abstracts say:
+
+1. arXiv:2602.03392: S = pi(y) (log pi(y) + H) minus its mean predicts the entropy change. In a table of logits, the
+   policy gradient at one sample moves the state's logits by eta A (onehot(y) - pi), and the entropy to first order by
+   -eta A (S(y) - E_{a ~ pi} S(a)). So the mean is one over the vocabulary in `centred_state`; `centred_token` has the
+   cheap mean over the tokens of the batch in its place.
+2. arXiv:2605.11775: the sign of a token's entropy polarity predicts the direction of the change. The polarity is taken
+   as -A (log pi(y) + H), and `polarity` is the share of states whose entropy moves its way, among those with an
+   advantage and a change. `polarity_chance` is that share if the two signs were independent.
 """
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,11 +40,13 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from repro.errors import ConfigError
-from repro.ops import linear_vocab_covariance, token_covariance
+from repro.ops import linear_vocab_covariance, token_covariance, vocab_covariance
 from repro.ops.common import accumulator_dtype, broadcast_advantages
 
 ROWS = 512
 """States whose logits are in memory at a time, where log-probabilities are taken."""
+ACCURACIES = (0.125, 0.5, 0.875)
+"""The accuracies of a prompt's responses by which Fig. 8 (right) groups the prompts."""
 SCALED_HEADS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -78,22 +92,35 @@ class Snapshot:
     bias: Tensor | None
     softcap: float | None
 
-    def log_probs(self, token_ids: Tensor, temperature: float) -> Tensor:
-        """Log-probabilities of tokens, ``[B, T]`` in nats."""
-        flat, parts = self.hidden.flatten(0, 1), []
-        for rows, ids in zip(flat.split(ROWS), token_ids.flatten().split(ROWS), strict=True):
+    def _logits(self, temperature: float) -> Iterator[Tensor]:
+        """Logits over the temperature, ``[ROWS, V]`` at a time."""
+        for rows in self.hidden.flatten(0, 1).split(ROWS):
             logits = torch.nn.functional.linear(rows, self.weight, self.bias).float()
             if self.softcap is not None:
                 logits = self.softcap * torch.tanh(logits / self.softcap)
-            parts.append(torch.log_softmax(logits / temperature, -1).gather(1, ids.unsqueeze(1)))
+            yield logits / temperature
+
+    def log_probs(self, token_ids: Tensor, temperature: float) -> Tensor:
+        """Log-probabilities of tokens, ``[B, T]`` in nats."""
+        parts = [
+            torch.log_softmax(logits, -1).gather(1, ids.unsqueeze(1))
+            for logits, ids in zip(self._logits(temperature), token_ids.flatten().split(ROWS), strict=True)
+        ]
         return torch.cat(parts).view(token_ids.shape)
+
+    def prob_covariance(self, temperature: float) -> Tensor:
+        """Cov_{a ~ pi}(log pi(a), pi(a)), which is E_{a ~ pi} pi(a) (log pi(a) + H), ``[B, T]``."""
+        parts = [vocab_covariance(logits, torch.softmax(logits, -1)) for logits in self._logits(temperature)]
+        return torch.cat(parts).view(self.hidden.shape[:2])
 
 
 @dataclass(frozen=True)
 class StepEffect:
     """An optimizer step at fixed states. Entropies are means over states in nats; the others are covariances.
 
-    The module says what each covariance is; ``token_*`` and ``response_*`` are the paper's sampled ones.
+    The module says what each covariance is; ``*_token`` and ``*_response`` are the paper's sampled ones.
+    ``theorem1_response_at`` is ``theorem1_response`` over the prompts with that share of responses of positive
+    advantage, NaN where there is none. ``polarity`` and ``polarity_chance`` are shares of states, NaN without any.
     """
 
     entropy_before: float
@@ -105,10 +132,21 @@ class StepEffect:
     theorem2_token: float
     theorem1_response: float
     theorem2_response: float
+    theorem1_response_at: dict[float, float]
+    centred_state: float
+    centred_token: float
+    polarity: float
+    polarity_chance: float
 
     @property
     def entropy_change(self) -> float:
         return self.entropy_after - self.entropy_before
+
+    def row(self) -> dict[str, float]:
+        """Every number under a name of its own, such as ``theorem1_response_at_0.125``."""
+        row = {"entropy_change": self.entropy_change, **asdict(self)}
+        by_accuracy = row.pop("theorem1_response_at")
+        return row | {f"theorem1_response_at_{accuracy}": value for accuracy, value in by_accuracy.items()}
 
 
 @torch.no_grad()
@@ -160,7 +198,8 @@ def step_effect(states: States, before: Snapshot, after: Snapshot, *, temperatur
     log_probs = before.log_probs(states.completion_ids, temperature)
     advantages = broadcast_advantages(log_probs, states.advantages)
     excess = log_probs + entropy
-    weighted = log_probs.exp() * advantages
+    probs = log_probs.exp()
+    weighted = probs * advantages
 
     def mean(values: Tensor) -> float:
         kept = torch.where(mask, values, 0.0).sum(dtype=accumulator_dtype(values.device))
@@ -170,6 +209,11 @@ def step_effect(states: States, before: Snapshot, after: Snapshot, *, temperatur
     response = torch.where(mask, log_probs, 0.0).sum(1) / lengths  # [B]
     advantage = torch.where(mask, advantages, 0.0).sum(1) / lengths  # [B]
     groups = states.groups()
+    theorem1_response = _group_covariances(response, response.exp() * advantage, groups)
+    accuracy = _group_means(advantage > 0, groups)
+    surprise = probs * excess
+    moved = (next_entropy - entropy)[mask].sign()
+    polarity, polarity_chance = _agreement(-(advantages * excess)[mask].sign(), moved)
     return StepEffect(
         entropy_before=mean(entropy),
         entropy_after=mean(next_entropy),
@@ -178,48 +222,72 @@ def step_effect(states: States, before: Snapshot, after: Snapshot, *, temperatur
         theorem2_state=mean(advantages * excess),
         theorem1_token=mean(token_covariance(log_probs, weighted, mask)),
         theorem2_token=mean(token_covariance(log_probs, advantages, mask)),
-        theorem1_response=_group_covariance(response, response.exp() * advantage, groups),
-        theorem2_response=_group_covariance(response, advantage, groups),
+        theorem1_response=theorem1_response.mean().item(),
+        theorem2_response=_group_covariances(response, advantage, groups).mean().item(),
+        theorem1_response_at={
+            share: theorem1_response[accuracy == share].mean().item() if (accuracy == share).any() else math.nan
+            for share in ACCURACIES
+        },
+        centred_state=mean(advantages * (surprise - before.prob_covariance(temperature))),
+        centred_token=mean(advantages * (surprise - mean(surprise))),
+        polarity=polarity,
+        polarity_chance=polarity_chance,
     )
 
 
-def _group_covariance(x: Tensor, y: Tensor, groups: Tensor) -> float:
-    """Mean over groups of the population covariance within a group."""
+def _group_means(x: Tensor, groups: Tensor) -> Tensor:
+    """Mean of ``x`` ``[B]`` in each group, ``[groups]``."""
     members = torch.nn.functional.one_hot(groups).to(accumulator_dtype(x.device))  # [B, groups]
-    sizes = members.sum(0)
-    x, y = x.to(members.dtype), y.to(members.dtype)
-    return ((x * y) @ members / sizes - (x @ members / sizes) * (y @ members / sizes)).mean().item()
+    return x.to(members.dtype) @ members / members.sum(0)
+
+
+def _group_covariances(x: Tensor, y: Tensor, groups: Tensor) -> Tensor:
+    """Population covariance within each group, ``[groups]``."""
+    x, y = x.to(accumulator_dtype(x.device)), y.to(accumulator_dtype(y.device))
+    return _group_means(x * y, groups) - _group_means(x, groups) * _group_means(y, groups)
+
+
+def _agreement(predicted: Tensor, found: Tensor) -> tuple[float, float]:
+    """Share of equal signs where neither is zero, and what it would be if the two were independent; NaN if none is."""
+    kept = (predicted != 0) & (found != 0)
+    if not kept.any():
+        return math.nan, math.nan
+    predicted, found = predicted[kept], found[kept]
+    agree, up, rises = ((x.sum() / len(found)).item() for x in (predicted == found, predicted > 0, found > 0))
+    return agree, up * rises + (1 - up) * (1 - rises)
 
 
 class ProbeCallback(TrainerCallback):
     """Measures the effect of optimizer steps at fixed states, for any of TRL's online trainers.
 
     Args:
-        states: on the device of the policy.
+        states: on the device of the policy; or a function that returns them, called before each measured step, so that
+            a run can be probed at the very batch of its update.
         every: measure every n-th optimizer step, the first included.
         temperature: of sampling.
     """
 
-    def __init__(self, states: States, *, every: int = 1, temperature: float = 1.0) -> None:
+    def __init__(self, states: States | Callable[[], States], *, every: int = 1, temperature: float = 1.0) -> None:
         if every < 1:
             raise ConfigError(f"every={every}: pass a number of optimizer steps, 1 or more")
         self.states, self.every, self.temperature = states, every, temperature
-        self._before: Snapshot | None = None
+        self._before: tuple[States, Snapshot] | None = None
         self._rows: list[dict[str, float]] = []
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         # All ranks hold the same policy: one measures.
         if state.is_world_process_zero and state.global_step % self.every == 0:
-            self._before = snapshot(model, self.states)
+            states = self.states() if callable(self.states) else self.states
+            self._before = states, snapshot(model, states)
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         if self._before is not None:
-            effect = step_effect(self.states, self._before, snapshot(model, self.states), temperature=self.temperature)
-            row = {"step": state.global_step + 1, "entropy_change": effect.entropy_change, **asdict(effect)}
-            row["learning_rate"] = kwargs["optimizer"].param_groups[0]["lr"]
-            self._rows.append(row)
+            states, before = self._before
+            effect = step_effect(states, before, snapshot(model, states), temperature=self.temperature)
+            learning_rate = kwargs["optimizer"].param_groups[0]["lr"]
+            self._rows.append({"step": state.global_step + 1, "learning_rate": learning_rate, **effect.row()})
             self._before = None
 
     def frame(self) -> pd.DataFrame:
-        """A row per measured step: step (from 1), entropy_change, the fields of ``StepEffect``, learning_rate."""
+        """A row per measured step: step (from 1), learning_rate, and the numbers of ``StepEffect.row``."""
         return pd.DataFrame(self._rows)

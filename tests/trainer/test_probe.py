@@ -1,6 +1,7 @@
 """The probe of one optimizer step against full softmax in float64, and against what the theorems say."""
 
 import dataclasses
+import math
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from repro.errors import ConfigError
-from repro.probe import ProbeCallback, States, snapshot, step_effect
+from repro.probe import ProbeCallback, Snapshot, States, snapshot, step_effect
 
 from .conftest import history
 
@@ -79,6 +80,17 @@ def test_every_number_from_full_softmax(policy, states, temperature):
         expected = ((taken - taken.mean()) * (x - x.mean())).mean().item()
         assert getattr(found, name) == pytest.approx(expected, rel=1e-3, abs=1e-7), name
 
+    surprise = taken.exp() * excess
+    centre = (start.exp() ** 2 * centred).sum(1)
+    assert found.centred_state == pytest.approx((advantage * (surprise - centre)).mean().item(), rel=1e-3)
+    assert found.centred_token == pytest.approx((advantage * (surprise - surprise.mean())).mean().item(), rel=1e-3)
+    counted = advantage != 0
+    predicted, moved = -(advantage * excess)[counted], (next_entropy - entropy)[counted]
+    assert 0 < counted.sum() < len(counted) and (moved != 0).all()
+    assert found.polarity == pytest.approx((predicted * moved > 0).double().mean().item(), abs=0.02)
+    up, rises = (predicted > 0).double().mean().item(), (moved > 0).double().mean().item()
+    assert found.polarity_chance == pytest.approx(up * rises + (1 - up) * (1 - rises), abs=0.02)
+
 
 def test_response_covariances_by_loops(policy, states):
     """Group by group with Python floats; shuffled rows give the same."""
@@ -100,6 +112,13 @@ def test_response_covariances_by_loops(policy, states):
         expected["theorem2_response"].append(((x - x.mean()) * (a - a.mean())).mean())
     for name, values in expected.items():
         assert getattr(found, name) == pytest.approx(torch.stack(values).mean().item(), rel=1e-3), name
+    by_accuracy: dict[float, list] = {}
+    for members, value in zip(groups.values(), expected["theorem1_response"], strict=True):
+        by_accuracy.setdefault(sum(advantage > 0 for _, advantage in members) / len(members), []).append(value)
+    assert 0.5 in by_accuracy and 0.125 not in by_accuracy
+    row = found.row()
+    assert row["theorem1_response_at_0.5"] == pytest.approx(torch.stack(by_accuracy[0.5]).mean().item(), rel=1e-3)
+    assert math.isnan(row["theorem1_response_at_0.125"]) and math.isnan(row["theorem1_response_at_0.875"])
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
     shuffled = States(*(getattr(states, field.name)[order] for field in dataclasses.fields(States)))
     again = step_effect(shuffled, snapshot(model, shuffled), snapshot(model, shuffled))
@@ -145,6 +164,38 @@ def test_state_estimates_are_unbiased(policy, states):
     assert sums["theorem1_state"] == pytest.approx(covariance(probs * advantage), rel=1e-4)
 
 
+def test_centred_state_is_the_first_order_of_a_step_on_one_sample(policy, states):
+    """In a table of logits the gradient of A log pi(y) is A (onehot(y) - pi): minus Lemma 1 of it, by hand."""
+    model = peaked(policy()).eval()
+    start = log_softmax(model, states)
+    found = snapshot(model, states)
+    found = step_effect(states, found, found)
+    onehot = torch.nn.functional.one_hot(states.completion_ids, start.size(-1))
+    delta = states.advantages.double().view(-1, 1, 1) * (onehot - start.exp())
+    centred = start - (start.exp() * start).sum(-1, keepdim=True)
+    covariance = (start.exp() * centred * delta).sum(-1)[states.completion_mask.bool()]
+    assert found.centred_state == pytest.approx(covariance.mean().item(), rel=1e-3)
+
+
+def test_polarity_of_hand_made_states():
+    """Three states at whose likely token the entropy falls, rises and rises."""
+    rows = torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]).log_softmax(-1).unsqueeze(1)
+    moved = torch.tensor([[3.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).unsqueeze(1)
+    head = torch.eye(3)
+    one = torch.ones(3, 1, dtype=torch.long)
+
+    def effect(advantages):
+        states = States(one, one, torch.zeros(3, 1, dtype=torch.long), one, torch.tensor(advantages))
+        return step_effect(states, Snapshot(rows, head, None, None), Snapshot(moved, head, None, None))
+
+    # A likely token of advantage +1 should lower the entropy, of -1 raise it; a state without advantage does not count.
+    assert effect([1.0, -1.0, 0.0]).polarity == 1 and effect([1.0, -1.0, 0.0]).polarity_chance == 0.5
+    assert effect([-1.0, 1.0, -1.0]).polarity == pytest.approx(1 / 3)
+    # Predicted up, down, up and found down, up, up: by chance 2/3 x 2/3 + 1/3 x 1/3.
+    assert effect([-1.0, 1.0, -1.0]).polarity_chance == pytest.approx(5 / 9)
+    assert math.isnan(effect([0.0, 0.0, 0.0]).polarity)
+
+
 def test_masked_places_are_not_states(policy, states):
     model = policy().eval()
     before = snapshot(model, states)
@@ -152,7 +203,7 @@ def test_masked_places_are_not_states(policy, states):
     poisoned = dataclasses.replace(
         before, hidden=torch.where(states.completion_mask.bool().unsqueeze(2), before.hidden, NAN)
     )
-    assert step_effect(states, poisoned, poisoned) == found
+    assert step_effect(states, poisoned, poisoned).row() == pytest.approx(found.row(), rel=0, abs=0, nan_ok=True)
     assert found.entropy_change == found.lemma1 == 0
 
 
@@ -179,6 +230,30 @@ def test_in_training(make, policy, states):
     assert frame["entropy_change"].to_numpy() == pytest.approx(-frame["lemma1"].to_numpy(), rel=0.1)
     # The second measured step begins where the first's successor ended, so entropies are continuous, not equal.
     assert frame["entropy_before"][1] != frame["entropy_after"][0]
+
+
+def test_states_of_the_moment(make, policy, states):
+    """A function is asked before each measured step, and both snapshots of a step are at its answer."""
+    halves = [
+        States(*(getattr(states, f.name)[rows] for f in dataclasses.fields(States)))
+        for rows in (slice(8), slice(8, 32))
+    ]
+    asked = []
+
+    def current():
+        asked.append(len(asked))
+        return halves[asked[-1]]
+
+    probe = ProbeCallback(current, every=2)
+    model = policy()
+    expected = [step_effect(half, *2 * [snapshot(policy(), half)]).entropy_before for half in halves]
+    make(model=model, callbacks=[probe], optim="sgd", learning_rate=1e-9).train()
+    assert asked == [0, 1]
+    frame = probe.frame()
+    assert list(frame["step"]) == [1, 3]
+    assert (frame.drop(columns="step").dtypes == "float64").all()
+    assert frame["entropy_before"].to_numpy() == pytest.approx(expected, rel=1e-5)
+    assert expected[0] != pytest.approx(expected[1], rel=1e-5)
 
 
 def test_training_is_not_disturbed(train, states):
