@@ -1,0 +1,1 @@
+"""Open questions: controls, scopes and targets that the paper leaves out."""

@@ -1,0 +1,1 @@
+"""Claim 3: the change of entropy equals a covariance."""

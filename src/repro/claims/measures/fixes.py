@@ -1,0 +1,1 @@
+"""Claim 4: restricting the tokens of highest covariance keeps entropy up and improves performance."""

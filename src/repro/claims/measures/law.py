@@ -1,0 +1,1 @@
+"""Claim 2: performance follows entropy by the law R = -a exp(H) + b."""

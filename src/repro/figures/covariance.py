@@ -1,0 +1,1 @@
+"""Figures of claim 3, the covariance."""

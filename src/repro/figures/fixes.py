@@ -1,0 +1,1 @@
+"""Figures of claim 4, the fixes."""

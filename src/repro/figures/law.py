@@ -1,0 +1,1 @@
+"""Figures of claim 2, the law."""
