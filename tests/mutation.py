@@ -242,7 +242,7 @@ MUTATIONS = (
     Mutation(
         "coefficient ignored",
         "trainer.py",
-        "selection.selected, self.args.kl_cov_coef)",
+        "selection.selected, self.kl_cov_coef)",
         "selection.selected, 1.0)",
         ("tests/trainer/test_golden.py",),
     ),

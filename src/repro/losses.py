@@ -71,8 +71,11 @@ def policy_gradient_terms(
     return torch.maximum(terms, clipped_terms), clipped_terms > terms
 
 
-def kl_cov_penalty(log_probs: Tensor, old_log_probs: Tensor, selected: Tensor, coef: float = 1.0) -> Tensor:
-    """KL-Cov's per-token penalty, coef * |log pi - log pi_old| where `selected`, else 0: `[B, T]` in nats."""
+def kl_cov_penalty(log_probs: Tensor, old_log_probs: Tensor, selected: Tensor, coef: float | Tensor = 1.0) -> Tensor:
+    """KL-Cov's per-token penalty, coef * |log pi - log pi_old| where `selected`, else 0: `[B, T]` in nats.
+
+    `coef` is a number or a 0-d tensor.
+    """
     return torch.where(selected != 0, coef * (log_probs - old_log_probs).abs(), 0.0)
 
 

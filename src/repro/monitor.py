@@ -23,6 +23,8 @@ Nothing is copied to the host before a log asks for it. Names, with the tokens o
     covariance by which they were selected.
 ``penalty/mean``
     KL-Cov's penalty, a mean over all tokens, in nats.
+``kl_cov/coefficient``
+    The weight of that penalty, where a controller moves it.
 """
 
 import math
@@ -60,6 +62,7 @@ class Selection:
         log_probs: ``[B, T]``, on which they were selected.
         pool: 0-d: tokens that the selection chose from, on all ranks where it was over all ranks.
         penalty: ``[B, T]`` in nats, for KL-Cov.
+        coefficient: 0-d, the same on all ranks: the penalty's weight in this step, where a controller moves it.
     """
 
     selected: Tensor
@@ -67,6 +70,7 @@ class Selection:
     log_probs: Tensor
     pool: Tensor
     penalty: Tensor | None = None
+    coefficient: Tensor | None = None
 
 
 class StepMonitor:
@@ -115,10 +119,11 @@ class StepMonitor:
         *,
         old_log_probs: Tensor | None = None,
         selection: Selection | None = None,
-    ) -> None:
+    ) -> dict[str, Tensor] | None:
         """Add a micro-batch, all ``[B, T]`` (advantages also ``[B]``), to optimizer step number ``step``, from 1.
 
-        ``old_log_probs`` are those of the policy that sampled; None where it is the current one.
+        ``old_log_probs`` are those of the policy that sampled; None where it is the current one. Returns the metrics of
+        the step where this micro-batch completes it, 0-d on the device.
         """
         log_probs, entropies, keep = log_probs.detach(), entropies.detach(), mask != 0
         advantages = broadcast_advantages(log_probs, advantages)
@@ -129,10 +134,12 @@ class StepMonitor:
         if selection is not None:
             self._add_selection(selection, advantages, keep)
         if not self.accelerator.sync_gradients:
-            return
+            return None
         flat = [torch.cat(parts) for parts in zip(*self._tokens, strict=True)]
         covariance = token_covariance(*flat, group=all_ranks(self.accelerator))
         metrics = self._metrics(covariance, flat[2])
+        if selection is not None and selection.coefficient is not None:
+            metrics["kl_cov/coefficient"] = selection.coefficient
         self._finished.append((list(metrics), torch.stack(list(metrics.values()))))
         if self.sample_every and (step - 1) % self.sample_every == 0:
             head = slice(self.sample_size)
@@ -148,6 +155,7 @@ class StepMonitor:
             }
             self.samples.append({"step": step, **{name: values[head].clone() for name, values in sample.items()}})
         self._sums, self._extremes, self._tokens = {}, {}, []
+        return metrics
 
     def _add(self, name: str, values: Tensor, keep: Tensor | None = None) -> None:
         if keep is not None:

@@ -16,6 +16,7 @@ advantage estimators put theirs. Where we differ from the authors' code:
 """
 
 import inspect
+import math
 import os
 import warnings
 from collections import deque
@@ -26,6 +27,7 @@ import torch
 from accelerate.utils import gather
 from datasets import Dataset
 from torch import Tensor
+from torch.distributed import ProcessGroup
 from torch.utils.data import Sampler
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
@@ -38,6 +40,7 @@ from repro.errors import ConfigError
 from repro.losses import kl_cov_penalty, policy_gradient_terms
 from repro.monitor import Selection, StepMonitor, all_ranks
 from repro.ops import select_band, select_top, token_covariance
+from repro.ops.common import accumulator_dtype, broadcast_advantages
 from repro.prime import ImplicitRewardModel
 from repro.seeds import derive_seed
 from repro.trainer_config import PRESETS, CovGRPOConfig, clips_tokens
@@ -69,6 +72,10 @@ class CovGRPOTrainer(GRPOTrainer):
         self.epsilon_low, self.epsilon_high = config.clip_range
         self.generator = torch.Generator(device=self.accelerator.device)
         self.generator.manual_seed(derive_seed("clip-cov draw", config.seed, self.accelerator.process_index))
+        self.kl_cov_coef: float | Tensor = config.kl_cov_coef
+        if config.kl_cov_adaptive:
+            device = self.accelerator.device
+            self.kl_cov_coef = torch.tensor(config.kl_cov_coef, dtype=accumulator_dtype(device), device=device)
         self.reward_model: ImplicitRewardModel | None = None
         if config.advantage_estimator == "prime":
             if self.is_deepspeed_enabled or self.is_fsdp_enabled:
@@ -150,7 +157,9 @@ class CovGRPOTrainer(GRPOTrainer):
         group = None if config.effective_scope == "micro" else all_ranks(self.accelerator)
         covariance = token_covariance(log_probs, advantages, mask, group=group)
         fraction, minimum = config.entropy_control_fraction, config.entropy_control_minimum
-        if config.entropy_control == "kl_cov":
+        if config.entropy_control == "kl_cov" and config.entropy_control_tokens != "covariance":
+            selected = self._select_others(log_probs, advantages, covariance, mask, group)
+        elif config.entropy_control == "kl_cov":
             selected = select_top(covariance, mask, fraction, minimum=minimum, group=group)
         else:
             low, high = config.clip_range
@@ -167,6 +176,22 @@ class CovGRPOTrainer(GRPOTrainer):
                 group=group,
             )
         return Selection(selected, covariance, log_probs, pool)
+
+    def _select_others(
+        self, log_probs: Tensor, advantages: Tensor, covariance: Tensor, mask: Tensor, group: ProcessGroup | None
+    ) -> Tensor:
+        """As many tokens as KL-Cov selects, chosen in another way than it does (``entropy_control_tokens``)."""
+        tokens = self.args.entropy_control_tokens
+        fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
+        if tokens == "random":
+            bounds, draw = (-math.inf, math.inf), self.generator
+            return select_band(covariance, mask, fraction, *bounds, minimum=minimum, generator=draw, group=group)
+        advantages = broadcast_advantages(log_probs, advantages)
+        candidates = (mask != 0) & (advantages > 0 if tokens == "positive_advantage" else advantages < 0)
+        score = -log_probs.to(covariance.dtype) if tokens == "rare_failing" else covariance
+        # The fraction is one of the whole pool, so the other tokens stay in it, under all candidates.
+        score = torch.where(candidates, score, torch.finfo(score.dtype).min)
+        return select_top(score, mask, fraction, minimum=minimum, group=group) & candidates
 
     def _pool_size(self, mask: Tensor) -> Tensor:
         tokens = mask.sum()
@@ -229,7 +254,8 @@ class CovGRPOTrainer(GRPOTrainer):
         (log_probs, entropies), mask = batch["cov_forward"], loss_mask(inputs)
         old, selection = inputs.get("old_per_token_logps"), batch.get("cov_selection")
         if self.args.entropy_control == "kl_cov":
-            selection.penalty = kl_cov_penalty(log_probs, old, selection.selected, self.args.kl_cov_coef)
+            selection.penalty = kl_cov_penalty(log_probs, old, selection.selected, self.kl_cov_coef)
+            selection.coefficient = self.kl_cov_coef if self.args.kl_cov_adaptive else None
             loss = loss + aggregate(
                 selection.penalty,
                 mask,
@@ -240,7 +266,7 @@ class CovGRPOTrainer(GRPOTrainer):
                 processes=self.accelerator.num_processes,
                 max_completion_length=self.max_completion_length,
             )
-        self.monitor.observe(
+        metrics = self.monitor.observe(
             self.state.global_step + 1,
             log_probs,
             entropies,
@@ -250,7 +276,16 @@ class CovGRPOTrainer(GRPOTrainer):
             old_log_probs=old,
             selection=selection,
         )
+        if self.args.kl_cov_adaptive and metrics is not None:
+            self._adapt(metrics["entropy/token_mean"])
         return loss
+
+    def _adapt(self, entropy: Tensor) -> None:
+        """Move the weight of KL-Cov's penalty for the next optimizer step by this one's token-mean entropy, 0-d."""
+        target, gain = self.args.entropy_target, self.args.kl_cov_gain
+        # A new tensor: the backward pass of this step still reads the old one.
+        moved = self.kl_cov_coef * torch.exp(gain * (target - entropy) / target)
+        self.kl_cov_coef = moved.clamp(self.args.kl_cov_coef_min, self.args.kl_cov_coef_max)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training:
@@ -292,6 +327,7 @@ class CovGRPOTrainer(GRPOTrainer):
             "buffered_inputs": self._buffered_inputs,
             "generator": self.generator.get_state(),
             "monitor": self.monitor.state_dict(),
+            "kl_cov_coef": self.kl_cov_coef,
         }
         torch.save(state, own)
         if self.reward_model is not None and self.args.should_save:
@@ -316,6 +352,8 @@ class CovGRPOTrainer(GRPOTrainer):
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
         self.generator.set_state(state["generator"].cpu())
         self.monitor.load_state_dict(state["monitor"])
+        if self.args.kl_cov_adaptive:
+            self.kl_cov_coef = torch.as_tensor(state["kl_cov_coef"]).to(self.kl_cov_coef)
         if self.reward_model is not None:
             self.reward_model.to(device)
             self.reward_model.load_state_dict(torch.load(shared, map_location=device, weights_only=True))

@@ -11,6 +11,7 @@ from repro.errors import ConfigError
 
 ENTROPY_CONTROLS = ("none", "clip_cov", "kl_cov")
 SCOPES = ("rollout", "step", "micro")
+TOKENS = ("covariance", "random", "positive_advantage", "negative_advantage", "rare_failing")
 RATIO_CLIPS = ("method", "epsilon", "none")
 ADVANTAGE_ESTIMATORS = ("grpo", "rloo", "reinforce++", "prime")
 LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo")
@@ -35,8 +36,20 @@ class CovGRPOConfig(GRPOConfig):
             all tokens of a rollout on all ranks, once, on the log-probabilities they were sampled with; ``"step"``:
             all tokens of an optimizer step on all ranks, on current log-probabilities; ``"micro"``: each micro-batch
             of each rank by itself, as the authors' code does.
+        entropy_control_tokens: which tokens KL-Cov penalises, always as many as the method would: ``"covariance"``, the
+            largest (the method); for research ``"random"``, uniformly drawn; ``"positive_advantage"`` or
+            ``"negative_advantage"``, the largest covariance where A > 0 (A < 0); ``"rare_failing"``, the lowest
+            log-probability where A < 0. Where there are fewer such tokens, all of them.
         clip_cov_low, clip_cov_high: the band Clip-Cov draws from, both bounds strict. The paper: 1 and 5.
         kl_cov_coef: weight of KL-Cov's penalty. The paper: 1.
+        kl_cov_adaptive: move that weight, from ``kl_cov_coef`` on, so that the entropy holds TRL's ``entropy_target``.
+            Integral control of its logarithm, as SAC's of its temperature (arXiv:1812.05905): after every optimizer
+            step the weight is multiplied by exp(gain (target - H) / target), H being the mean entropy of the step's
+            tokens on all ranks in nats. It comes to rest only where H is at the target, so that methods can be
+            compared at equal entropy instead of at equal weights.
+        kl_cov_gain: of that control. At 0.05 an entropy 20 % under the target doubles the weight in 70 steps.
+        kl_cov_coef_min, kl_cov_coef_max: bounds of the weight, which keep it from drifting away while the entropy
+            is far from the target, as it is at the start.
         ratio_clip: range of PPO's clip. ``"method"``: as the authors ran it, which is [0, 2] for Clip-Cov, none for
             KL-Cov and ``epsilon`` otherwise; ``"epsilon"``: TRL's ``epsilon`` and ``epsilon_high``; ``"none"``: none.
             An ``epsilon`` of None is no clip either.
@@ -58,9 +71,21 @@ class CovGRPOConfig(GRPOConfig):
     )
     entropy_control_minimum: int = field(default=1, metadata=_help("Tokens selected at least, per selection."))
     entropy_control_scope: str = field(default="rollout", metadata=_help("rollout, step or micro."))
+    entropy_control_tokens: str = field(
+        default="covariance",
+        metadata=_help(
+            "Tokens that KL-Cov penalises: covariance, random, positive_advantage, negative_advantage or rare_failing."
+        ),
+    )
     clip_cov_low: float = field(default=1.0, metadata=_help("Clip-Cov draws above this covariance."))
     clip_cov_high: float = field(default=5.0, metadata=_help("Clip-Cov draws below this covariance."))
     kl_cov_coef: float = field(default=1.0, metadata=_help("Weight of KL-Cov's penalty."))
+    kl_cov_adaptive: bool = field(
+        default=False, metadata=_help("Move that weight so that the entropy holds entropy_target.")
+    )
+    kl_cov_gain: float = field(default=0.05, metadata=_help("Gain of the weight's control, per optimizer step."))
+    kl_cov_coef_min: float = field(default=0.01, metadata=_help("The weight's control stays above this."))
+    kl_cov_coef_max: float = field(default=10.0, metadata=_help("The weight's control stays under this."))
     ratio_clip: str = field(default="method", metadata=_help("Range of PPO's clip: method, epsilon or none."))
     allow_large_fraction: bool = field(default=False, metadata=_help("Accept a fraction over 0.05."))
     advantage_estimator: str = field(default="grpo", metadata=_help("grpo, rloo, reinforce++ or prime."))
@@ -84,6 +109,14 @@ class CovGRPOConfig(GRPOConfig):
             )
         if self.advantage_estimator != "grpo":
             self._check_estimator()
+        if self.entropy_control_tokens != "covariance" and self.entropy_control != "kl_cov":
+            raise ConfigError(
+                f"entropy_control_tokens={self.entropy_control_tokens!r} says which tokens KL-Cov penalises, and "
+                f"entropy_control is {self.entropy_control!r}: leave it at 'covariance', or set "
+                "entropy_control='kl_cov'"
+            )
+        if self.kl_cov_adaptive:
+            self._check_adaptive()
         if self.entropy_control != "none":
             self._check_control()
         elif self.on_policy and self.epsilon_high is not None:
@@ -153,6 +186,7 @@ class CovGRPOConfig(GRPOConfig):
         for name, allowed in (
             ("entropy_control", ENTROPY_CONTROLS),
             ("entropy_control_scope", SCOPES),
+            ("entropy_control_tokens", TOKENS),
             ("ratio_clip", RATIO_CLIPS),
             ("advantage_estimator", ADVANTAGE_ESTIMATORS),
         ):
@@ -197,6 +231,27 @@ class CovGRPOConfig(GRPOConfig):
             raise ConfigError(
                 f"scale_rewards={self.scale_rewards!r} is for advantage_estimator='grpo': leave it unset, "
                 f"{self.advantage_estimator!r} has a scale of its own"
+            )
+
+    def _check_adaptive(self) -> None:
+        if self.entropy_control != "kl_cov":
+            raise ConfigError(
+                f"kl_cov_adaptive=True moves the weight of KL-Cov's penalty, and entropy_control is "
+                f"{self.entropy_control!r}: set entropy_control='kl_cov', or leave kl_cov_adaptive unset"
+            )
+        if self.use_adaptive_entropy:
+            raise ConfigError(
+                "kl_cov_adaptive=True and use_adaptive_entropy=True both steer the entropy to entropy_target: two "
+                "controllers of one quantity work against each other, so unset one of them"
+            )
+        for name in ("entropy_target", "kl_cov_gain", "kl_cov_coef_min"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: pass a positive number with kl_cov_adaptive=True")
+        low, start, high = self.kl_cov_coef_min, self.kl_cov_coef, self.kl_cov_coef_max
+        if not low <= start <= high:
+            raise ConfigError(
+                f"kl_cov_coef={start} is not between kl_cov_coef_min={low} and kl_cov_coef_max={high}: the weight "
+                "starts at kl_cov_coef and stays between the two"
             )
 
     def _check_control(self) -> None:
