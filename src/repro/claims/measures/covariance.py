@@ -1,1 +1,319 @@
-"""Claim 3: the change of entropy equals a covariance."""
+"""Claim 3: the change of entropy equals a covariance.
+
+Three sources: exact tables of logits (`repro.ops.tabular`), the probe of every optimizer step (`Run.probe`, see
+`repro.probe`), and the tokens of the first step. Every covariance predicts minus it (times the learning rate, where it
+is a theorem's) as the change of entropy, so all measures of the probe compare with minus the change: a prediction that
+holds has a positive slope and correlation.
+
+Smoothing is a centred mean over a fraction of the probed steps, at least one of them; at the ends over what there is.
+"""
+
+import numpy as np
+import pandas as pd
+
+from repro.claims.errors import ClaimError, NoEffect
+from repro.claims.measures import per_seed, pooled
+from repro.ops import tabular
+from repro.ops.stats import Interval, t_interval
+from repro.ops.tabular import Tree
+from repro.runs import Run
+
+LEVEL = 0.95
+POLICIES, ACTIONS = 100, 8
+STEPS = np.geomspace(1e-3, 1e-1, 9)
+TREES, TREE_ACTIONS, TREE_DEPTH = 200, 3, 4
+BANDIT_REWARDS = np.array([1.0, 0.8, 0.5, 0.0])
+BANDIT_COEFFICIENTS = {"bonus": 0.2, "penalty": 2.0}
+BANDIT_STEPS = 2000
+THIRD = 1 / 3
+
+
+def _exact(value: float, n: int) -> Interval:
+    return Interval(float(value), float(value), float(value), n, LEVEL)
+
+
+def policies() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Random bandits: logits, a direction, and advantages, [actions] each; some policies flat, some peaked."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for scale in rng.uniform(0.5, 3, size=POLICIES):
+        logits, delta, rewards = scale * rng.normal(size=ACTIONS), rng.normal(size=ACTIONS), rng.normal(size=ACTIONS)
+        drawn.append((logits, delta, rewards - np.exp(tabular.log_policy(logits)) @ rewards))
+    return drawn
+
+
+def statement_change(
+    statement: str, logits: np.ndarray, delta: np.ndarray, advantages: np.ndarray, step: float
+) -> tabular.Change:
+    """What a statement of the paper predicts for a step on a bandit, and what happens; nats.
+
+    Args:
+        statement: ``lemma_1``, ``theorem_1`` or ``theorem_2``.
+        logits, delta, advantages: [actions]; the lemma takes `delta`, the theorems `advantages`.
+        step: learning rate.
+    """
+    if statement == "lemma_1":
+        return tabular.lemma_1(logits, step * delta)
+    return {"theorem_1": tabular.theorem_1, "theorem_2": tabular.theorem_2}[statement](logits, advantages, step)
+
+
+@pooled
+def identity_error(*, statement: str) -> Interval:
+    """Largest deviation of a statement from the exact derivative over `policies`, in nats (logits for proposition_1)."""
+    errors = []
+    for logits, delta, advantages in policies():
+        if statement == "proposition_1":
+            change = tabular.proposition_1(Tree.bandit(advantages), logits[None], 1.0)
+            predicted = change.predicted[0]
+            # The gradient of the expected return, one logit at a time.
+            limit = np.array(
+                [
+                    tabular.derivative(lambda t, e=e, z=logits, r=advantages: np.exp(tabular.log_policy(z + t * e)) @ r)
+                    for e in np.eye(ACTIONS)
+                ]
+            )
+        else:
+            predicted = statement_change(statement, logits, delta, advantages, 1.0).predicted
+            limit = tabular.derivative(
+                lambda t, z=logits, d=delta, a=advantages: statement_change(statement, z, d, a, t).exact
+            )
+        errors.append(np.abs(predicted - limit).max())
+    return _exact(max(errors), POLICIES)
+
+
+@pooled
+def furthest_error_order() -> Interval:
+    """Order in the step of the error of Lemma 1 and the theorems: of all over `policies`, the one furthest from 2."""
+    orders = [
+        tabular.error_order(lambda step, s=statement, p=policy: statement_change(s, *p, step), STEPS)
+        for statement in ("lemma_1", "theorem_1", "theorem_2")
+        for policy in policies()
+    ]
+    return _exact(max(orders, key=lambda order: abs(order - 2)), len(orders))
+
+
+def tree_terms() -> pd.DataFrame:
+    """The two first-order terms of the change of mean entropy on random languages, per unit learning rate.
+
+    A row per language: `actions`, Lemma 1's term, and `states`, the one of visiting other states, in nats. Responses
+    have `TREE_DEPTH` tokens, a reward of 1 at three in ten of their ends, and standard normal logits; the update is the
+    exact policy gradient.
+    """
+    rng = np.random.default_rng(0)
+    states = sum(TREE_ACTIONS**level for level in range(TREE_DEPTH))
+    children = np.arange(states * TREE_ACTIONS).reshape(states, TREE_ACTIONS) + 1
+    children = np.where(children < states, children, -1)
+    rows = []
+    for _ in range(TREES):
+        tree = Tree(children, np.where(children == -1, rng.random(children.shape) < 0.3, 0.0))
+        logits = rng.normal(size=children.shape)
+        change = tabular.entropy_change(tree, logits, tree.policy_gradient(logits))
+        rows.append({"actions": float(change.actions), "states": float(change.states)})
+    return pd.DataFrame(rows)
+
+
+@pooled
+def states_share() -> Interval:
+    """|states| / (|actions| + |states|), the mean over the random languages of `tree_terms`."""
+    size = tree_terms().abs()
+    return t_interval(size["states"] / size.sum(axis=1), LEVEL)
+
+
+def bandit_regret_path(control: str, annealed: bool) -> np.ndarray:
+    """Best reward less the expected one along an ascent from the uniform policy, [BANDIT_STEPS + 1].
+
+    Args:
+        control: ``bonus`` or ``penalty``, with its coefficient of `BANDIT_COEFFICIENTS`.
+        annealed: whether the coefficient falls to zero, linearly over the first third.
+    """
+    schedule = np.full(BANDIT_STEPS, BANDIT_COEFFICIENTS[control])
+    if annealed:
+        schedule = schedule * np.maximum(0, 1 - np.arange(BANDIT_STEPS) / (BANDIT_STEPS * THIRD))
+    path = tabular.ascend(
+        np.zeros(len(BANDIT_REWARDS)), BANDIT_REWARDS, step=1.0, steps=BANDIT_STEPS, **{control: schedule}
+    )
+    return BANDIT_REWARDS.max() - np.exp(tabular.log_policy(path)) @ BANDIT_REWARDS
+
+
+@pooled
+def bandit_regret(*, control: str, annealed: int) -> Interval:
+    """Best reward less the expected one at the end of `bandit_regret_path`."""
+    return _exact(bandit_regret_path(control, bool(annealed))[-1], 1)
+
+
+def probe_table(run: Run) -> pd.DataFrame:
+    """A run's probe with `fall`, minus the entropy change of the step in nats.
+
+    Raises:
+        ClaimError: a run without a probe.
+    """
+    if run.probe.empty:
+        raise ClaimError(f"{run.name} has no probe; train it with probe_every of at least 1")
+    return run.probe.assign(fall=-run.probe["entropy_change"]).reset_index(drop=True)
+
+
+def smoothed(values: pd.Series, smoothing: float) -> pd.Series:
+    """Centred mean over a fraction of the rows, at least one; rows that are NaN are left out of it."""
+    return values.rolling(max(1, round(smoothing * len(values))), center=True, min_periods=1).mean()
+
+
+def _pair(run: Run, predictor: str, smoothing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A predictor and minus the entropy change, [steps] each."""
+    table = probe_table(run)
+    if predictor not in table.columns:
+        raise ClaimError(f"{run.name}: the probe has no column {predictor!r} (it has {', '.join(table.columns)})")
+    x, y = (smoothed(table[name], smoothing).to_numpy(dtype=np.float64) for name in (predictor, "fall"))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ClaimError(f"{run.name}: {predictor} or the entropy change is not a finite number at some step")
+    return x, y
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise NoEffect(f"a correlation needs three steps that differ, got {len(x)}")
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+@per_seed
+def probe_slope(run: Run, *, predictor: str) -> float:
+    """Slope of minus the entropy change against a covariance, by step, through the origin."""
+    x, y = _pair(run, predictor)
+    if not (x**2).sum() > 0:
+        raise NoEffect(f"{predictor} is zero at every step")
+    return float((x * y).sum() / (x**2).sum())
+
+
+@per_seed
+def probe_explained(run: Run, *, predictor: str) -> float:
+    """1 - sum (fall - covariance)^2 / sum (fall - mean fall)^2 over the steps: nothing is fitted, so it can be negative."""
+    x, y = _pair(run, predictor)
+    whole = ((y - y.mean()) ** 2).sum()
+    if not whole > 0:
+        raise NoEffect("the entropy changes by the same in every step")
+    return float(1 - ((y - x) ** 2).sum() / whole)
+
+
+@per_seed
+def slope_deviation_growth(small: Run, large: Run, *, predictor: str) -> float:
+    """|slope - 1| at the larger learning rate less that at the smaller one, slopes of `probe_slope`."""
+    return abs(probe_slope(large, predictor=predictor) - 1) - abs(probe_slope(small, predictor=predictor) - 1)
+
+
+@per_seed
+def probe_correlation(run: Run, *, predictor: str, smoothing: float, start: float = 0.0, stop: float = 1.0) -> float:
+    """Pearson correlation of a covariance with minus the entropy change over a part of training.
+
+    Args:
+        run: with a probe.
+        predictor: a column of the probe.
+        smoothing: fraction of training that both are averaged over; 0 for none.
+        start, stop: the part, as fractions; both are smoothed before it is cut out.
+    """
+    x, y = _pair(run, predictor, smoothing)
+    part = slice(round(start * len(x)), round(stop * len(x)))
+    return _correlation(x[part], y[part])
+
+
+@per_seed
+def correlation_fall(run: Run, *, predictor: str, smoothing: float) -> float:
+    """`probe_correlation` over the first third of training less that over the last third."""
+    early = probe_correlation(run, predictor=predictor, smoothing=smoothing, stop=THIRD)
+    return early - probe_correlation(run, predictor=predictor, smoothing=smoothing, start=1 - THIRD)
+
+
+@per_seed
+def correlation_gain(run: Run, *, predictor: str, other: str) -> float:
+    """`probe_correlation` by step of one covariance less that of another."""
+    return probe_correlation(run, predictor=predictor, smoothing=0.0) - probe_correlation(
+        run, predictor=other, smoothing=0.0
+    )
+
+
+@per_seed
+def ratio_drift(run: Run, *, predictor: str, minimum: float) -> float:
+    """Fall of entropy over sum of covariances in the last third of training, as a multiple of that in the first.
+
+    Raises `NoEffect` if entropy falls by less than `minimum` nats in the first third, or covariances sum to nothing
+    positive in either.
+    """
+    x, y = _pair(run, predictor)
+    third = round(THIRD * len(x))
+    first, last = (slice(0, third), slice(len(x) - third, None))
+    if y[first].sum() < minimum:
+        raise NoEffect(f"entropy falls by {y[first].sum():.3g} nat in the first third, less than {minimum:g}")
+    if not (x[first].sum() > 0 and x[last].sum() > 0):
+        raise NoEffect(f"{predictor} sums to {x[first].sum():.3g} in the first third, {x[last].sum():.3g} in the last")
+    return float((y[last].sum() / x[last].sum()) / (y[first].sum() / x[first].sum()))
+
+
+def _present(run: Run, predictor: str) -> pd.Series:
+    """A column of the probe without the steps that have no such number."""
+    values = probe_table(run)[predictor].dropna()
+    if values.empty:
+        raise NoEffect(f"no step has a {predictor}")
+    return values
+
+
+@per_seed
+def positive_share(run: Run, *, predictor: str, smoothing: float) -> float:
+    """Share of the steps at which a smoothed covariance is positive; steps without any are not counted."""
+    _present(run, predictor)
+    return float((smoothed(probe_table(run)[predictor], smoothing).dropna() > 0).mean())
+
+
+@per_seed
+def probe_mean(run: Run, *, predictor: str) -> float:
+    """Mean over the steps that have the number."""
+    return float(_present(run, predictor).mean())
+
+
+@per_seed
+def probe_difference(run: Run, *, predictor: str, other: str) -> float:
+    """`probe_mean` of one column less that of another."""
+    return probe_mean(run, predictor=predictor) - probe_mean(run, predictor=other)
+
+
+def first_tokens(run: Run) -> pd.DataFrame:
+    """The tokens of the first optimizer step, largest covariance first."""
+    tokens = run.tokens[run.tokens["step"] == 1]
+    if tokens.empty:
+        raise ClaimError(f"{run.name} has no tokens of step 1; redo the run")
+    return tokens.sort_values("covariance", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def top_mean(run: Run, fraction: float) -> float:
+    """Mean covariance of the given fraction of tokens with the largest, at the first step, as in Table 1; nats."""
+    name = f"covariance/top_{fraction:g}"
+    if name not in run.metrics.columns:
+        known = ", ".join(column for column in run.metrics.columns if column.startswith("covariance/"))
+        raise ClaimError(f"{run.name} has no {name} (it has {known})")
+    return float(run.metrics[name].iloc[0])
+
+
+@per_seed
+def top_ratio(run: Run, *, fraction: float, whole: float) -> float:
+    """`top_mean` of a small fraction of tokens over that of a large one."""
+    if not top_mean(run, whole) > 0:
+        raise NoEffect(f"the top {whole:g} of tokens has a mean covariance of {top_mean(run, whole):.3g}")
+    return top_mean(run, fraction) / top_mean(run, whole)
+
+
+def top_tokens(run: Run, fraction: float) -> pd.DataFrame:
+    """The fraction of the first step's tokens with the largest covariance, at least one."""
+    tokens = first_tokens(run)
+    return tokens.head(max(1, int(fraction * len(tokens) + 5e-7)))
+
+
+@per_seed
+def top_negative_share(run: Run, *, fraction: float) -> float:
+    """Share of negative advantages among `top_tokens`."""
+    return float((top_tokens(run, fraction)["advantage"] < 0).mean())
+
+
+def sign_bound(run: Run) -> float:
+    """The covariance that no token of positive advantage can exceed at the first step: (max A - mean A) x mean surprise.
+
+    A log-probability is at most zero, so that its excess over the mean is at most the mean of minus log-probabilities.
+    """
+    tokens = first_tokens(run)
+    return float((tokens["advantage"].max() - tokens["advantage"].mean()) * -tokens["log_prob"].mean())

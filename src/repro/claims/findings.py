@@ -1,0 +1,274 @@
+"""From runs to findings: what the runs of a profile say about each sub-claim, and the verdict on a claim."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from repro.claims.curves import level_at
+from repro.claims.errors import ClaimError, NoEffect
+from repro.claims.ledger import Claim, Kind, Ledger, SubClaim, Verdict
+from repro.claims.measures import MEASURES
+from repro.claims.reading import load_ledger
+from repro.claims.words import spell, spell_interval
+from repro.ops.stats import t_interval
+from repro.profiles import load_profile
+from repro.runs import Run, load
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs of one profile say about one sub-claim.
+
+    `n` counts the seeds that went into the estimate: those that all arms have where the measure pairs them, the fewest
+    of any arm where it pools them, and 0 where it needs no runs or there are none of some arm. `values` has one number
+    per seed, in the order of `seeds`, and is empty for pooled measures. It is None for a seed whose run has nothing to
+    measure, and then there is no `estimate` either. `low` and `high` are None too in that case, and with one seed.
+    `note` says why a finding is underpowered and is empty for the others.
+    """
+
+    claim: str
+    kind: Kind
+    subclaim: str
+    title: str
+    printed: float | None
+    printed_as: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unit: str
+    criterion: str
+    verdict: Verdict
+    note: str
+    seeds: tuple[int, ...]
+    values: tuple[float | None, ...]
+
+    @property
+    def ours(self) -> str:
+        """Estimate and interval for a table cell: '71 % (66 to 76 %)'; an exact number stands alone."""
+        if self.n == 0 and self.estimate is None:
+            return "not run"
+        if self.n == 0 and self.low == self.high == self.estimate:
+            return spell(self.estimate, self.unit)
+        return spell_interval(self.estimate, self.low, self.high, self.unit)
+
+    @property
+    def word(self) -> str:
+        """The verdict in words: 'reproduced', or 'as predicted' for an open question."""
+        return self.verdict.word(self.kind)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a measure gave; `note` says why there is less than an estimate with its interval."""
+
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    seeds: tuple[int, ...] = ()
+    values: tuple[float | None, ...] = ()
+    note: str = ""
+
+
+def measure(claim: Claim, runs: Iterable[Run]) -> list[Finding]:
+    """Findings for every sub-claim of `claim`, from the runs of the arms that it names; other runs are ignored.
+
+    A measure per seed gives the mean over the seeds that all its arms have, with its 95 % Student t interval; a pooled
+    measure gives its own interval. A sub-claim is underpowered where an arm has no runs, where a run has nothing to
+    measure, and where there are fewer than the claim's `minimum_seeds` (unless it needs no runs).
+
+    Raises:
+        ClaimError: two runs of one arm and seed, runs of one arm that differ in more than the seed, a record that lacks
+            a column or holds a value that is not a number, or a measure that does not give one.
+    """
+    chosen = [run for run in runs if run.config.arm in claim.arms]
+    arms = {arm: _comparable(claim, arm, chosen) for arm in claim.arms}
+    return [_finding(claim, subclaim, [arms[arm] for arm in subclaim.arms]) for subclaim in claim.subclaims]
+
+
+def _comparable(claim: Claim, arm: str, runs: Iterable[Run]) -> list[Run]:
+    """The runs of an arm in the order of their seeds, which must differ in nothing but the seed."""
+    chosen = sorted((run for run in runs if run.config.arm == arm), key=lambda run: run.config.seed)
+    for first, second in itertools.pairwise(chosen):
+        if first.config.seed == second.config.seed:
+            raise ClaimError(f"claim {claim.id!r}: {first.name} and {second.name} have the same seed")
+        if dataclasses.replace(second.config, seed=first.config.seed) != first.config:
+            raise ClaimError(
+                f"claim {claim.id!r}: {first.name} and {second.name} differ in more than the seed and cannot be pooled"
+            )
+    return chosen
+
+
+def _finding(claim: Claim, subclaim: SubClaim, groups: Sequence[Sequence[Run]]) -> Finding:
+    missing = [arm for arm, runs in zip(subclaim.arms, groups, strict=True) if not runs]
+    if missing:
+        found = _Measured(note=f"profile has no runs of arm {' and '.join(missing)}")
+    elif MEASURES[subclaim.measure].pooled:
+        found = _pooled(claim, subclaim, groups)
+    else:
+        found = _per_seed(claim, subclaim, groups)
+    verdict, note = Verdict.UNDERPOWERED, found.note
+    if not note and subclaim.arms and found.n < claim.minimum_seeds:
+        note = f"{found.n} of at least {claim.minimum_seeds} seeds"
+    elif not note and found.low is None:
+        note = "no interval"
+    elif not note:
+        verdict = subclaim.criterion.verdict(found.low, found.high)
+        if verdict is Verdict.UNDERPOWERED:
+            note = "the interval straddles the end of the range"
+    return Finding(
+        claim=claim.id,
+        kind=claim.kind,
+        subclaim=subclaim.id,
+        title=subclaim.title,
+        printed=subclaim.printed,
+        printed_as=subclaim.printed_as,
+        estimate=found.estimate,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        unit=subclaim.unit,
+        criterion=subclaim.criterion.text(subclaim.unit),
+        verdict=verdict,
+        note=note,
+        seeds=found.seeds,
+        values=found.values,
+    )
+
+
+def _per_seed(claim: Claim, subclaim: SubClaim, groups: Sequence[Sequence[Run]]) -> _Measured:
+    function = MEASURES[subclaim.measure].function
+    by_seed = [{run.config.seed: run for run in runs} for runs in groups]
+    seeds = tuple(sorted(set.intersection(*map(set, by_seed))))
+    values: list[float | None] = []
+    missing = []
+    for seed in seeds:
+        try:
+            value = function(*(runs[seed] for runs in by_seed), **subclaim.arguments)
+            values.append(_finite(claim, subclaim, value, f"seed {seed}"))
+        except NoEffect as reason:
+            values.append(None)
+            missing.append(f"seed {seed}: {reason}")
+    found = _Measured(n=len(seeds), seeds=seeds, values=tuple(values))
+    if not seeds:
+        return dataclasses.replace(found, note=f"no seed that {' and '.join(subclaim.arms)} share")
+    if missing:
+        # Seeds without an effect cannot be dropped: those that remain would be selected by their outcome.
+        return dataclasses.replace(found, note="no effect to measure (" + "; ".join(missing) + ")")
+    if len(values) == 1:
+        return dataclasses.replace(found, estimate=values[0])
+    estimate, low, high, _, _ = t_interval(values, LEVEL)
+    return dataclasses.replace(found, estimate=estimate, low=low, high=high)
+
+
+def _pooled(claim: Claim, subclaim: SubClaim, groups: Sequence[Sequence[Run]]) -> _Measured:
+    seeds = tuple(sorted({run.config.seed for runs in groups for run in runs}))
+    found = _Measured(n=min(map(len, groups), default=0), seeds=seeds)
+    where = "the runs of " + " and ".join(subclaim.arms) if subclaim.arms else "no runs"
+    try:
+        interval = MEASURES[subclaim.measure].function(*groups, **subclaim.arguments)
+    except NoEffect as reason:
+        return dataclasses.replace(found, note=f"no effect to measure ({reason})")
+    estimate = _finite(claim, subclaim, interval.estimate, where)
+    # A measure leaves both ends out where its runs are too few to give any.
+    if interval.low is None and interval.high is None:
+        return dataclasses.replace(found, estimate=estimate)
+    low, high = (_finite(claim, subclaim, end, where) for end in (interval.low, interval.high))
+    return dataclasses.replace(found, estimate=estimate, low=low, high=high)
+
+
+def _finite(claim: Claim, subclaim: SubClaim, value: Any, where: str) -> float:
+    """The value as a float, or a ClaimError saying what gave it."""
+    if value is None or not math.isfinite(value):
+        raise ClaimError(
+            f"{claim.id}.{subclaim.id}: measure {subclaim.measure} gave {value} for {where}; it must give a finite "
+            "number, or raise NoEffect where there is nothing to measure"
+        )
+    return float(value)
+
+
+def claim_verdict(findings: Sequence[Finding]) -> Verdict:
+    """The verdict on a whole claim from the findings of its sub-claims.
+
+    If every sub-claim is decided: reproduced when all are, not reproduced when none is, partly when they differ.
+    An underpowered sub-claim could come out either way. The claim is underpowered if that could still change its
+    verdict, and otherwise has the verdict that every outcome would give. So one underpowered sub-claim keeps a claim
+    from being reproduced, or not reproduced; but a claim with one sub-claim of each kind is partly, whatever the rest.
+
+    Raises:
+        ValueError: no findings.
+    """
+    if not findings:
+        raise ValueError("a claim needs at least one finding")
+    verdicts = {finding.verdict for finding in findings}
+    if {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED} <= verdicts:
+        return Verdict.PARTLY
+    if Verdict.UNDERPOWERED in verdicts:
+        return Verdict.UNDERPOWERED
+    return verdicts.pop()
+
+
+Level = tuple[tuple[float, float | None, float | None], str]
+
+
+def describe(runs: Sequence[Run], *, window: float = 1 / 24) -> dict[str, Level]:
+    """Levels behind the shares, by name: ((mean over seeds, low, high), unit); low and high are None with one run.
+
+    Names: `entropy_start` and `entropy_end` in nats, `accuracy_start`, `accuracy_end` and `accuracy_gain` as fractions.
+    The end is the mean over the last `window` of training.
+    """
+    values = {
+        f"{quantity}_{name}": np.array([level_at(run, quantity, point, window) for run in runs])
+        for quantity in ("entropy", "accuracy")
+        for name, point in (("start", 0), ("end", 1))
+    }
+    values["accuracy_gain"] = values["accuracy_end"] - values["accuracy_start"]
+    return {
+        name: (
+            t_interval(sample, LEVEL)[:3] if len(sample) > 1 else (float(sample[0]), None, None),
+            "nat" if name.startswith("entropy") else "share",
+        )
+        for name, sample in values.items()
+    }
+
+
+def measure_profile(profile: str, ledger: Ledger | None = None) -> list[Finding]:
+    """Findings for every claim from the recorded runs of a profile; nothing is trained, and each run is read once.
+
+    Raises:
+        ReproError: an unknown profile, or a run that is missing, damaged or made by older code.
+    """
+    ledger = ledger or load_ledger()
+    loaded = load_profile(profile)
+    needed = dict.fromkeys(arm for claim in ledger.claims for arm in claim.arms if arm in loaded.arms)
+    runs = {arm: [load(config) for config in loaded.configs(arm)] for arm in needed}
+    return [
+        finding
+        for claim in ledger.claims
+        for finding in measure(claim, [run for arm in claim.arms for run in runs.get(arm, [])])
+    ]
+
+
+def table(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Findings as a table to show: a row per sub-claim."""
+    rows = [
+        {
+            "Sub-claim": finding.title,
+            "Paper": finding.printed_as,
+            "Ours (95 % interval)": finding.ours,
+            "n": finding.n,
+            "Reproduced if": finding.criterion,
+            "Verdict": f"{finding.word} ({finding.note})" if finding.note else finding.word,
+        }
+        for finding in findings
+    ]
+    return pd.DataFrame(rows)

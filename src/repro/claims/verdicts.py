@@ -1,0 +1,97 @@
+"""Verdicts beside the built book: written from findings, read again, and held against those the ledger records."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro import paths
+from repro.claims.errors import ClaimError
+from repro.claims.findings import Finding, claim_verdict
+from repro.claims.ledger import Kind, Ledger, Verdict
+from repro.claims.reading import load_ledger
+
+
+def verdicts_path(profile: str) -> Path:
+    """Where the verdicts of a profile are stored."""
+    return paths.build_dir() / profile / "verdicts.json"
+
+
+def write_verdicts(profile: str, findings: Sequence[Finding]) -> Path:
+    """Write findings and claim verdicts as JSON, atomically, and return the path.
+
+    Same findings give the same bytes: there is no time in the file.
+    """
+    path = verdicts_path(profile)
+    claims = {one.claim: claim_verdict([each for each in findings if each.claim == one.claim]) for one in findings}
+    content = {
+        "profile": profile,
+        "claims": claims,
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
+        try:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    return path
+
+
+# What JSON does not keep of a finding's types.
+_STORED_KINDS = {"kind": Kind, "verdict": Verdict, "seeds": tuple, "values": tuple}
+
+
+def read_verdicts(profile: str) -> list[Finding]:
+    """The findings stored by `write_verdicts`.
+
+    Raises:
+        ClaimError: the file is missing or is not one that `write_verdicts` made.
+    """
+    path = verdicts_path(profile)
+    remedy = f"make them with `make reproduce PROFILE={profile}`"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Finding(**row | {key: kind(row[key]) for key, kind in _STORED_KINDS.items()}) for row in content["findings"]
+        ]
+    except FileNotFoundError:
+        raise ClaimError(f"{path}: no verdicts for profile {profile!r}; {remedy}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClaimError(f"{path}: not a verdicts file ({error}); {remedy}") from error
+
+
+def check_verdicts(profile: str, findings: Sequence[Finding] | None = None, ledger: Ledger | None = None) -> None:
+    """Hold computed verdicts against those recorded in the ledger for `profile`.
+
+    Args:
+        profile: name of the profile.
+        findings: computed findings; those stored by `write_verdicts` if None.
+        ledger: the ledger of the project if None.
+
+    Raises:
+        ClaimError: names every verdict that moved, that is not recorded, or that was not computed.
+    """
+    findings = read_verdicts(profile) if findings is None else findings
+    ledger = load_ledger() if ledger is None else ledger
+    moved = []
+    for claim in ledger.claims:
+        mine = [finding for finding in findings if finding.claim == claim.id]
+        computed = {finding.subclaim: finding.verdict for finding in mine}
+        pairs = [(f"{claim.id}.{part.id}", part.recorded, computed.get(part.id)) for part in claim.subclaims]
+        pairs.append((claim.id, claim.recorded, claim_verdict(mine) if mine else None))
+        for name, recorded, verdict in pairs:
+            if recorded.get(profile) != verdict:
+                before, now = (one.word(claim.kind) if one else "nothing" for one in (recorded.get(profile), verdict))
+                moved.append(f"{name}: recorded {before}, computed {now}")
+    if moved:
+        raise ClaimError(
+            f"verdicts of profile {profile!r}: {len(moved)} differ from configs/claims/ ({'; '.join(moved)}); "
+            "find out why, then record what the runs say"
+        )
