@@ -41,21 +41,22 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train and record one run, if it is not recorded yet."""
+    """Train and record runs of one arm, where they are not recorded yet."""
     if arguments.threads is not None:
         if arguments.threads < 1:
             raise ConfigError(f"--threads={arguments.threads} is not allowed; give a number of at least 1")
         # Before torch is imported, which reads it then.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    from repro.dag import receipt
+    from repro.dag import write_receipt
     from repro.runs.record import find, load_or_train
 
-    config = _with_overrides(load_profile(arguments.profile), arguments.arm, arguments.seed, arguments.set)
-    trained = find(config).status != "current"
-    recorded = load_or_train(config)
-    print(f"{recorded.name}: {'trained' if trained else 'recorded already'} ({recorded.path})")
-    if arguments.receipt:
-        arguments.receipt.write_text(receipt(config), encoding="utf-8")
+    profile = load_profile(arguments.profile)
+    for config in [_with_overrides(profile, arguments.arm, seed, arguments.set) for seed in arguments.seed]:
+        trained = find(config).status != "current"
+        recorded = load_or_train(config)
+        print(f"{recorded.name}: {'trained' if trained else 'recorded already'} ({recorded.path})", flush=True)
+        if arguments.receipt:
+            write_receipt(config)
 
 
 def bases(arguments: argparse.Namespace) -> None:
@@ -187,10 +188,10 @@ def parser() -> argparse.ArgumentParser:
     command(reproduce).add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
     one = command(run)
     one.add_argument("--arm", default="grpo", help="method, a name under `arms` in the profile (default: grpo)")
-    one.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    one.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="one or more (default: 0)")
     one.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the run")
     one.add_argument("--threads", type=int, metavar="N", help="threads of one operation (default: torch's)")
-    one.add_argument("--receipt", type=Path, metavar="FILE", help="say in FILE which record this is")
+    one.add_argument("--receipt", action="store_true", help="tell the workflow, in build/receipts, that it is recorded")
     command(bases, profile=False).add_argument("names", nargs="*", metavar="NAME", help="(default: all that ship)")
     command(notebooks, profile=False)
     command(execute).add_argument("source", type=Path, metavar="FILE", help="a script in notebooks/")

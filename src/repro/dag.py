@@ -34,6 +34,13 @@ def receipt(config: RunConfig) -> str:
     return json.dumps({"record": str(run.path), "checksum": run.provenance["checksum"]}) + "\n"
 
 
+def write_receipt(config: RunConfig) -> None:
+    """Tell Snakemake that a run is recorded."""
+    path = receipt_path(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(receipt(config), encoding="utf-8")
+
+
 def reproduce(profile: Profile, *, cores: str = "all") -> Path:
     """Bring a profile's runs, notebooks, verdicts and book up to date.
 

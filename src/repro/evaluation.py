@@ -10,7 +10,11 @@ from datasets import Dataset
 from scipy.special import comb
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from repro.policies.sampling import sample_tokens
 from repro.tasks.arithmetic import verify
+
+ROWS = 2048
+"""Completions sampled side by side."""
 
 
 @contextmanager
@@ -22,31 +26,32 @@ def fixed_seed(seed: int) -> Iterator[None]:
         yield
 
 
-@torch.no_grad()
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[str],
+    samples: int = 1,
     *,
     temperature: float,
     max_completion_length: int,
 ) -> list[str]:
-    """One completion a prompt, as text without special tokens; greedy where ``temperature`` is 0."""
-    inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False).to(model.device)
-    training = model.training
-    model.eval()
-    output = model.generate(
-        **inputs,
-        max_new_tokens=max_completion_length,
-        do_sample=temperature > 0,
-        temperature=temperature if temperature > 0 else None,
-        top_k=0 if temperature > 0 else None,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        disable_compile=True,
-    )
-    model.train(training)
-    return tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    """``samples`` completions of each prompt in a row, as text without special tokens; greedy at temperature 0."""
+    encoded = tokenizer(prompts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    chunk = max(1, ROWS // samples)
+    tokens = [
+        completion
+        for start in range(0, len(encoded), chunk)
+        for completion in sample_tokens(
+            model,
+            encoded[start : start + chunk],
+            samples,
+            temperature=temperature,
+            max_new_tokens=max_completion_length,
+            eos=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
+        )
+    ]
+    return tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
 
 def pass_at_k(correct: np.ndarray, samples: int, k: int) -> float:
@@ -84,7 +89,8 @@ def evaluate(
         completions = sample(
             model,
             tokenizer,
-            [prompt for prompt in prompts for _ in range(samples)],
+            prompts,
+            samples,
             temperature=temperature,
             max_completion_length=max_completion_length,
         )

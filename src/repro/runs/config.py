@@ -18,6 +18,7 @@ Scalar = bool | int | float | str | None
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 ADVANTAGE_SCALES = ("group", "batch", "none")
+REWARDS = ("accuracy", "random")
 
 
 class Rule(NamedTuple):
@@ -37,6 +38,10 @@ def _positive(*, optional: bool = False) -> Rule:
     return Rule(float, lambda value: value > 0, "a number above 0" + " or null" * optional, optional)
 
 
+def _one_of(allowed: tuple[str, ...]) -> Rule:
+    return Rule(str, allowed.__contains__, f"one of {', '.join(allowed)}")
+
+
 def _label() -> Rule:
     return Rule(str, lambda value: bool(LABEL.fullmatch(value)), "a name of letters, digits, '_' and '.'")
 
@@ -49,17 +54,21 @@ RULES = {
     "steps": _at_least(1),
     "prompts_per_rollout": _at_least(1),
     "num_generations": _at_least(2),
+    "reward": _one_of(REWARDS),
     "updates_per_rollout": _at_least(1),
+    "micro_batches": _at_least(1),
     "learning_rate": _positive(),
     "epsilon": _positive(optional=True),
     "epsilon_high": _positive(optional=True),
     "temperature": _positive(),
     "max_completion_length": _at_least(1),
-    "advantage_scale": Rule(str, ADVANTAGE_SCALES.__contains__, f"one of {', '.join(ADVANTAGE_SCALES)}"),
+    "advantage_scale": _one_of(ADVANTAGE_SCALES),
     "eval_every": _at_least(1),
     "eval_prompts": _at_least(1),
     "eval_samples": _at_least(1),
+    "eval_samples_last": _at_least(1),
     "eval_temperature": _positive(),
+    "probe_every": _at_least(0),
 }
 
 
@@ -68,7 +77,7 @@ class RunConfig:
     """One run. Every field changes the result, and every value is checked on construction.
 
     Steps are optimizer steps. A rollout samples ``prompts_per_rollout * num_generations`` completions, which
-    ``updates_per_rollout`` optimizer steps share equally. ``trainer`` holds further fields of ``CovGRPOConfig``.
+    ``updates_per_rollout`` optimizer steps of ``micro_batches`` each share equally. ``trainer`` holds further fields of ``CovGRPOConfig``.
 
     Raises:
         ConfigError: naming the field, the value and what is allowed.
@@ -84,7 +93,11 @@ class RunConfig:
     prompts_per_rollout: int = 64
     num_generations: int = 8
     """Samples a prompt: the paper's K (section 2.2)."""
+    reward: str = "accuracy"
+    """1 for a correct completion and 0 for any other; or ``random``: 1 or 0 by the toss of a coin."""
     updates_per_rollout: int = 4
+    micro_batches: int = 1
+    """Micro-batches of an optimizer step, over which its gradient accumulates."""
     learning_rate: float = 2e-4
     epsilon: float | None = 0.2
     """PPO clip range below 1, and above it too unless ``epsilon_high`` is set (section 2.2); null for no clip."""
@@ -99,7 +112,11 @@ class RunConfig:
     eval_prompts: int = 256
     eval_samples: int = 8
     """Completions a validation prompt: the k of mean@k and pass@k."""
+    eval_samples_last: int = 64
+    """The same for the evaluation after the last step."""
     eval_temperature: float = 1.0
+    probe_every: int = 0
+    """Optimizer steps between measurements of a step's effect on the entropy of its own states; 0 for none."""
     trainer: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,11 +124,11 @@ class RunConfig:
             object.__setattr__(self, name, _checked(name, getattr(self, name), rule))
         object.__setattr__(self, "trainer", _checked_trainer(self.trainer))
         completions = self.prompts_per_rollout * self.num_generations
-        if completions % self.updates_per_rollout:
+        if completions % (self.updates_per_rollout * self.micro_batches):
             raise ConfigError(
-                f"updates_per_rollout={self.updates_per_rollout} does not divide the {completions} completions of a "
-                f"rollout (prompts_per_rollout={self.prompts_per_rollout} times "
-                f"num_generations={self.num_generations}); choose a divisor"
+                f"updates_per_rollout={self.updates_per_rollout} times micro_batches={self.micro_batches} does not "
+                f"divide the {completions} completions of a rollout (prompts_per_rollout={self.prompts_per_rollout} "
+                f"times num_generations={self.num_generations}); choose a divisor"
             )
 
     def __hash__(self) -> int:

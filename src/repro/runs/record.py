@@ -1,6 +1,6 @@
 """Records of runs: written whole or not at all, checked on reading, trained when missing.
 
-A record is a folder ``<runs>/<name>/`` with ``config.json``, three Parquet tables and ``provenance.json``, which holds
+A record is a folder ``<runs>/<name>/`` with ``config.json``, four Parquet tables and ``provenance.json``, which holds
 the checksums of the others and of itself. It is put together in ``<runs>/.partial/<name>`` and renamed into place, so
 that a folder under its final name is whole. A lock per run keeps two processes from training the same one: the second
 waits and reads what the first has written. Only this module writes records.
@@ -38,7 +38,7 @@ from repro.runs.progress import Progress
 Status = Literal["current", "missing", "stale", "damaged"]
 
 CONFIG, PROVENANCE = "config.json", "provenance.json"
-TABLES = ("metrics", "evaluations", "tokens")
+TABLES = ("metrics", "evaluations", "tokens", "probe")
 FILES = (CONFIG, *(f"{table}.parquet" for table in TABLES))
 VERSIONS_OF = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "numpy", "pandas", "pyarrow")
 # Asked for before a run is trained, so that a full disk is found first and not last. Records are a few MB.
@@ -46,11 +46,13 @@ SPACE_FOR_A_RECORD = 32 * 2**20
 
 
 class Trained(Protocol):
-    """What training returns: a table a row per optimizer step, one a row per evaluation, one a row per token."""
+    """What training returns: tables with a row per optimizer step, evaluation, token and probed step; seconds by phase."""
 
     metrics: pd.DataFrame
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
+    probe: pd.DataFrame
+    timing: Mapping[str, float]
 
 
 Train = Callable[..., Trained]
@@ -80,12 +82,17 @@ class Run:
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
-        """A sample of completions, a row per token."""
+        """The completions of some optimizer steps, a row per token."""
         return self._table("tokens")
 
     @cached_property
+    def probe(self) -> pd.DataFrame:
+        """A row per probed optimizer step (see :mod:`repro.probe`); empty where the config asks for none."""
+        return self._table("probe")
+
+    @cached_property
     def provenance(self) -> dict[str, Any]:
-        """Commit, code fingerprint, versions, device, threads, seconds, seed, time and checksums."""
+        """Commit, code fingerprint, versions, device, threads, seconds (by phase too), seed, time and checksums."""
         return json.loads((self.path / PROVENANCE).read_text(encoding="utf-8"))
 
     def _table(self, name: str) -> pd.DataFrame:
@@ -254,6 +261,7 @@ def _write(folder: Path, config: RunConfig, trained: Trained, *, started: dateti
         **_environment(),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
+        "timing": {name: round(value, 3) for name, value in trained.timing.items()},
         "seed": config.seed,
         "base_sha256": config.base_sha256,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},

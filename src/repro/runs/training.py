@@ -2,8 +2,10 @@
 
 import difflib
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,10 +17,12 @@ from transformers import PrinterCallback, TrainerCallback
 from repro.errors import ConfigError
 from repro.evaluation import evaluate
 from repro.policies.base import load_base
+from repro.policies.sampling import sample_tokens
+from repro.probe import ProbeCallback, States
 from repro.runs.config import RunConfig
 from repro.seeds import derive_seed
 from repro.tasks import get_task
-from repro.tasks.arithmetic import accuracy_reward
+from repro.tasks.arithmetic import RandomReward, accuracy_reward
 from repro.trainer import CovGRPOConfig, CovGRPOTrainer
 
 OnStep = Callable[[int, int, float, float | None], None]
@@ -41,34 +45,106 @@ UNRECORDED = ("rewards/", "reward_std", "completions/", "epoch", "num_tokens", "
 
 @dataclass(frozen=True)
 class Trained:
-    """Measurements of a run: one row per optimizer step, per evaluation, per sampled token."""
+    """Measurements of a run: one row per optimizer step, per evaluation, per sampled token, per probed step.
+
+    ``timing`` is where the time went, in seconds: ``generation``, ``scoring`` (of a rollout: log-probabilities of the
+    sampling policy, rewards, advantages, selection), ``update`` (forward and backward passes),
+    ``evaluation``, ``probe`` and ``other`` (the optimizer too); and ``generated_tokens``, how many the rollouts have.
+    """
 
     metrics: pd.DataFrame
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
+    probe: pd.DataFrame
+    timing: Mapping[str, float]
+
+
+class Stopwatch:
+    """Seconds by phase. Phases nest; the time of an inner one is not counted in the outer one."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._running: list[str] = []
+        self._since = 0.0
+
+    def _lap(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        self._lap()
+        self._running.append(phase)
+        try:
+            yield
+        finally:
+            self._lap()
+            self._running.pop()
+
+
+class _StudyTrainer(CovGRPOTrainer):
+    """The trainer, with a faster sampler for small policies and a stopwatch."""
+
+    def __init__(self, *args: Any, stopwatch: Stopwatch, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stopwatch = stopwatch
+        self.generated_tokens = 0
+        self.micro_batch: dict[str, Any] = {}
+        """What the latest loss was taken over."""
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any):
+        with self.stopwatch("generation"):
+            completions = sample_tokens(
+                self.model,
+                prompt_ids[:: self.num_generations],
+                self.num_generations,
+                temperature=self.temperature,
+                max_new_tokens=self.max_completion_length,
+                eos=self.processing_class.eos_token_id,
+                pad=self.processing_class.pad_token_id,
+            )
+        self.generated_tokens += sum(map(len, completions))
+        return completions, None
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        with self.stopwatch("scoring"):
+            return super()._generate_and_score_completions(inputs)
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        self.micro_batch = inputs
+        return super()._compute_loss(model, inputs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.stopwatch("update"):
+            return super().training_step(*args, **kwargs)
 
 
 class _Recorder(TrainerCallback):
     """Collects the log of every optimizer step and evaluates at fixed steps."""
 
-    def __init__(self, config: RunConfig, on_step: OnStep | None) -> None:
-        self.config, self.on_step = config, on_step
+    def __init__(self, config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> None:
+        self.config, self.stopwatch, self.on_step = config, stopwatch, on_step
         self.metrics: list[dict[str, Any]] = []
         self.evaluations: list[dict[str, Any]] = []
         task = get_task(config.task)
-        self.problems = task.dataset("validation", derive_seed("validation", config.task), config.eval_prompts)
+        self.problems = task.dataset("validation", derive_seed("validation", "arithmetic"), config.eval_prompts)
 
     def _evaluate(self, step: int, model: Any, processing_class: Any) -> None:
         config = self.config
-        result = evaluate(
-            model,
-            processing_class,
-            self.problems,
-            samples=config.eval_samples,
-            temperature=config.eval_temperature,
-            max_completion_length=config.max_completion_length,
-            seed=derive_seed("evaluation", config.seed, step),
-        )
+        with self.stopwatch("evaluation"):
+            result = evaluate(
+                model,
+                processing_class,
+                self.problems,
+                samples=config.eval_samples_last if step == config.steps else config.eval_samples,
+                temperature=config.eval_temperature,
+                max_completion_length=config.max_completion_length,
+                seed=derive_seed("evaluation", config.seed, step),
+            )
         self.evaluations.append({"step": step, **result})
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
@@ -92,6 +168,22 @@ class _Recorder(TrainerCallback):
             self.on_step(state.global_step, self.config.steps, row["entropy/response_mean"], accuracy)
 
 
+class _TimedProbe(ProbeCallback):
+    """A probe whose time is not counted as training."""
+
+    def __init__(self, *args: Any, stopwatch: Stopwatch, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stopwatch = stopwatch
+
+    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any):
+        with self.stopwatch("probe"):
+            super().on_pre_optimizer_step(*args, **kwargs)
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any):
+        with self.stopwatch("probe"):
+            super().on_optimizer_step(*args, **kwargs)
+
+
 def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
     """The trainer's configuration for a run: constant learning rate and no weight decay, as the authors' scripts.
 
@@ -104,9 +196,9 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         "seed": derive_seed("training", config.seed),
         "data_seed": derive_seed("data order", config.seed),
         "max_steps": config.steps,
-        "per_device_train_batch_size": sequences // config.updates_per_rollout,
-        "gradient_accumulation_steps": 1,
-        "steps_per_generation": config.updates_per_rollout,
+        "per_device_train_batch_size": sequences // (config.updates_per_rollout * config.micro_batches),
+        "gradient_accumulation_steps": config.micro_batches,
+        "steps_per_generation": config.updates_per_rollout * config.micro_batches,
         "num_generations": config.num_generations,
         "max_completion_length": config.max_completion_length,
         "temperature": config.temperature,
@@ -120,6 +212,7 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "token_sample_every": max(1, config.steps // TOKEN_SAMPLES),
+        "token_sample_size": sequences // config.updates_per_rollout,
     }
     defaults = {
         "lr_scheduler_type": "constant",
@@ -159,23 +252,45 @@ def train(config: RunConfig, *, on_step: OnStep | None = None) -> Trained:
     Raises:
         BaseError: when the base policy is missing or damaged.
     """
+    stopwatch = Stopwatch()
+    with stopwatch("other"):
+        return _train(config, stopwatch, on_step)
+
+
+def _train(config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> Trained:
     model, tokenizer = load_base(config.base)
     rollouts = -(-config.steps // config.updates_per_rollout)
     problems = get_task(config.task).dataset(
         "train", derive_seed("rollouts", config.seed), rollouts * config.prompts_per_rollout
     )
-    recorder = _Recorder(config, on_step)
+    recorder = _Recorder(config, stopwatch, on_step)
+    rewards = {"accuracy": accuracy_reward, "random": RandomReward(derive_seed("random reward", config.seed))}
     with tempfile.TemporaryDirectory(prefix="repro-") as scratch, warnings.catch_warnings():
         # TRL 1.16 asks the model by the name that transformers 5.23 has deprecated; nobody but TRL can mend that.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        trainer = CovGRPOTrainer(
+        trainer = _StudyTrainer(
             model=model,
-            reward_funcs=accuracy_reward,
+            reward_funcs=rewards[config.reward],
             args=trainer_config(config, scratch),
             train_dataset=problems,
             processing_class=tokenizer,
             callbacks=[recorder],
+            stopwatch=stopwatch,
         )
         trainer.remove_callback(PrinterCallback)
+        probe = _TimedProbe(
+            lambda: States.of(trainer.micro_batch),
+            every=max(1, config.probe_every),
+            temperature=config.temperature,
+            stopwatch=stopwatch,
+        )
+        if config.probe_every:
+            trainer.add_callback(probe)
         trainer.train()
-    return Trained(pd.DataFrame(recorder.metrics), pd.DataFrame(recorder.evaluations), trainer.sampled_tokens())
+    return Trained(
+        pd.DataFrame(recorder.metrics),
+        pd.DataFrame(recorder.evaluations),
+        trainer.sampled_tokens(),
+        probe.frame(),
+        {**stopwatch.seconds, "generated_tokens": trainer.generated_tokens},
+    )

@@ -1,6 +1,6 @@
 """Prompts, exact verifiers and rewards, and the strategies that a base policy learns."""
 
-from repro.tasks.arithmetic import TASKS, ArithmeticTask, Problem, accuracy_reward, get_task, verify
+from repro.tasks.arithmetic import TASKS, ArithmeticTask, Problem, RandomReward, accuracy_reward, get_task, verify
 from repro.tasks.strategies import MIXTURES, Mixture, Strategy
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "ArithmeticTask",
     "Mixture",
     "Problem",
+    "RandomReward",
     "Strategy",
     "accuracy_reward",
     "get_task",

@@ -6,6 +6,7 @@ completion may write any working it likes; it is correct when the text after its
 """
 
 import hashlib
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ ANSWER_MARK = "="
 MODULUS = 10
 SPLITS = ("train", "validation")
 VALIDATION_SHARE = 0.1
+LEVELS = (3, 4, 5, 6, 7, 8)
 
 
 def apply(total: int, operator: str, operand: int) -> int:
@@ -80,14 +82,18 @@ class ArithmeticTask:
     """A distribution over problems: difficulty levels (numbers of operations) drawn with equal weight.
 
     Args:
-        levels: numbers of operations; each at least 1.
+        levels: numbers of operations to train on; each at least 1.
+        validation_levels: those of the validation problems, which are the same for all tasks that share them.
     """
 
-    levels: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
+    levels: tuple[int, ...] = LEVELS
+    validation_levels: tuple[int, ...] = LEVELS
 
     def __post_init__(self) -> None:
-        if not self.levels or any(not isinstance(level, int) or level < 1 for level in self.levels):
-            raise ConfigError(f"levels={self.levels!r}: give at least one whole number of operations, each 1 or more")
+        for name in ("levels", "validation_levels"):
+            levels = getattr(self, name)
+            if not levels or any(not isinstance(level, int) or level < 1 for level in levels):
+                raise ConfigError(f"{name}={levels!r}: give at least one whole number of operations, each 1 or more")
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """The problem number ``index`` of a split: a pure function of its arguments.
@@ -97,7 +103,8 @@ class ArithmeticTask:
         """
         if split not in SPLITS:
             raise ConfigError(f"split={split!r} is unknown; the splits are {', '.join(SPLITS)}")
-        level = self.levels[next(_bytes("level", split, seed, index)) % len(self.levels)]
+        levels = self.levels if split == "train" else self.validation_levels
+        level = levels[next(_bytes("level", split, seed, index)) % len(levels)]
         attempt = 0
         while True:
             # 250 = 25 * 10 and 255 = 85 * 3: bytes below are uniform modulo 10 and modulo 3.
@@ -135,7 +142,23 @@ def accuracy_reward(completions: list[str], answer: list[str], **_: object) -> l
     return [float(verify(completion, expected)) for completion, expected in zip(completions, answer, strict=True)]
 
 
-TASKS = {"arithmetic": ArithmeticTask()}
+class RandomReward:
+    """TRL reward function that knows nothing: 1.0 or 0.0 with equal probability, whatever the completion says."""
+
+    __name__ = "random_reward"
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def __call__(self, completions: list[str], **_: object) -> list[float]:
+        return [float(self._rng.random() < 0.5) for _ in completions]
+
+
+TASKS = {
+    "arithmetic": ArithmeticTask(),
+    "arithmetic_easy": ArithmeticTask(levels=(3, 4, 5)),
+    "arithmetic_hard": ArithmeticTask(levels=(6, 7, 8)),
+}
 
 
 def get_task(name: str) -> ArithmeticTask:
