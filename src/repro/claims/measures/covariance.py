@@ -19,6 +19,7 @@ from repro.ops.tabular import Tree
 from repro.runs import Run
 
 LEVEL = 0.95
+STATEMENTS = ("lemma_1", "theorem_1", "theorem_2")
 POLICIES, ACTIONS = 100, 8
 STEPS = np.geomspace(1e-3, 1e-1, 9)
 TREES, TREE_ACTIONS, TREE_DEPTH = 200, 3, 4
@@ -32,26 +33,23 @@ def _exact(value: float, n: int) -> Interval:
     return Interval(float(value), float(value), float(value), n, LEVEL)
 
 
-def policies() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Random bandits: logits, a direction, and advantages, [actions] each; some policies flat, some peaked."""
+def policies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random bandits: logits, a direction and advantages, [POLICIES, ACTIONS] each; some policies flat, some peaked."""
     rng = np.random.default_rng(0)
-    drawn = []
-    for scale in rng.uniform(0.5, 3, size=POLICIES):
-        logits, delta, rewards = scale * rng.normal(size=ACTIONS), rng.normal(size=ACTIONS), rng.normal(size=ACTIONS)
-        drawn.append((logits, delta, rewards - np.exp(tabular.log_policy(logits)) @ rewards))
-    return drawn
+    logits = rng.uniform(0.5, 3, size=(POLICIES, 1)) * rng.normal(size=(POLICIES, ACTIONS))
+    delta, rewards = rng.normal(size=(2, POLICIES, ACTIONS))
+    mean = (np.exp(tabular.log_policy(logits)) * rewards).sum(axis=1, keepdims=True)
+    return logits, delta, rewards - mean
 
 
-def statement_change(
-    statement: str, logits: np.ndarray, delta: np.ndarray, advantages: np.ndarray, step: float
-) -> tabular.Change:
-    """What a statement of the paper predicts for a step on a bandit, and what happens; nats.
+def statement_change(statement: str, step: float) -> tabular.Change:
+    """What a statement of the paper predicts for a step on each of `policies`, and what happens; nats, [POLICIES].
 
     Args:
-        statement: ``lemma_1``, ``theorem_1`` or ``theorem_2``.
-        logits, delta, advantages: [actions]; the lemma takes `delta`, the theorems `advantages`.
+        statement: ``lemma_1`` (a step along the direction), ``theorem_1`` or ``theorem_2`` (along the advantages).
         step: learning rate.
     """
+    logits, delta, advantages = policies()
     if statement == "lemma_1":
         return tabular.lemma_1(logits, step * delta)
     return {"theorem_1": tabular.theorem_1, "theorem_2": tabular.theorem_2}[statement](logits, advantages, step)
@@ -59,37 +57,35 @@ def statement_change(
 
 @pooled
 def identity_error(*, statement: str) -> Interval:
-    """Largest deviation of a statement from the exact derivative over `policies`, in nats (logits for proposition_1)."""
-    errors = []
-    for logits, delta, advantages in policies():
-        if statement == "proposition_1":
-            change = tabular.proposition_1(Tree.bandit(advantages), logits[None], 1.0)
-            predicted = change.predicted[0]
-            # The gradient of the expected return, one logit at a time.
-            limit = np.array(
-                [
-                    tabular.derivative(lambda t, e=e, z=logits, r=advantages: np.exp(tabular.log_policy(z + t * e)) @ r)
-                    for e in np.eye(ACTIONS)
-                ]
-            )
-        else:
-            predicted = statement_change(statement, logits, delta, advantages, 1.0).predicted
-            limit = tabular.derivative(
-                lambda t, z=logits, d=delta, a=advantages: statement_change(statement, z, d, a, t).exact
-            )
-        errors.append(np.abs(predicted - limit).max())
-    return _exact(max(errors), POLICIES)
+    """Largest deviation of a statement from the exact derivative over `policies`; nats, for proposition_1 logits."""
+    if statement == "proposition_1":
+        logits, _, rewards = policies()
+        predicted = np.stack(
+            [
+                tabular.proposition_1(Tree.bandit(r), z[None], 1.0).predicted[0]
+                for z, r in zip(logits, rewards, strict=True)
+            ]
+        )
+
+        def expected_reward(moved: np.ndarray) -> np.ndarray:
+            return (np.exp(tabular.log_policy(moved)) * rewards).sum(axis=1)
+
+        limit = np.stack(
+            [tabular.derivative(lambda t, e=e: expected_reward(logits + t * e)) for e in np.eye(ACTIONS)], axis=1
+        )
+    else:
+        predicted = statement_change(statement, 1.0).predicted
+        limit = tabular.derivative(lambda t: statement_change(statement, t).exact)
+    return _exact(np.abs(predicted - limit).max(), POLICIES)
 
 
 @pooled
 def furthest_error_order() -> Interval:
-    """Order in the step of the error of Lemma 1 and the theorems: of all over `policies`, the one furthest from 2."""
+    """Order in the step of the largest error over `policies`: of Lemma 1, Theorem 1 and 2, the one furthest from 2."""
     orders = [
-        tabular.error_order(lambda step, s=statement, p=policy: statement_change(s, *p, step), STEPS)
-        for statement in ("lemma_1", "theorem_1", "theorem_2")
-        for policy in policies()
+        tabular.error_order(lambda step, s=statement: statement_change(s, step), STEPS) for statement in STATEMENTS
     ]
-    return _exact(max(orders, key=lambda order: abs(order - 2)), len(orders))
+    return _exact(max(orders, key=lambda order: abs(order - 2)), POLICIES)
 
 
 def tree_terms() -> pd.DataFrame:
@@ -185,7 +181,7 @@ def probe_slope(run: Run, *, predictor: str) -> float:
 
 @per_seed
 def probe_explained(run: Run, *, predictor: str) -> float:
-    """1 - sum (fall - covariance)^2 / sum (fall - mean fall)^2 over the steps: nothing is fitted, so it can be negative."""
+    """1 - sum (fall - covariance)^2 / sum (fall - mean fall)^2 over the steps; nothing is fitted, so it may be negative."""
     x, y = _pair(run, predictor)
     whole = ((y - y.mean()) ** 2).sum()
     if not whole > 0:
@@ -311,9 +307,10 @@ def top_negative_share(run: Run, *, fraction: float) -> float:
 
 
 def sign_bound(run: Run) -> float:
-    """The covariance that no token of positive advantage can exceed at the first step: (max A - mean A) x mean surprise.
+    """The covariance that no token of an advantage above the mean can exceed at the first step.
 
-    A log-probability is at most zero, so that its excess over the mean is at most the mean of minus log-probabilities.
+    It is (max A - mean A) times the mean of minus log-probabilities: a log-probability is at most zero, and so its
+    excess over the mean at most that.
     """
     tokens = first_tokens(run)
     return float((tokens["advantage"].max() - tokens["advantage"].mean()) * -tokens["log_prob"].mean())
