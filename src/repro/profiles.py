@@ -1,9 +1,9 @@
 """Profiles: which runs make up the study at one scale.
 
-``configs/arms.yaml`` has the study's arms in groups: what each method changes, and for a group the fields (``run``) that
-its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys are ``description``, ``base``, ``seeds``, ``run``
-(fields of every run) and ``groups``: those that the profile has, each with ``seeds`` and ``run`` of its own where they
-differ. The file's name is the profile's.
+``configs/arms.yaml`` has the study's arms in groups: what each method changes, and for a group the fields (``run``)
+that its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys are ``description``, ``base``, ``seeds``,
+``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds`` and ``run`` of its own
+where they differ. The file's name is the profile's.
 
 Where one field is given in several places the more particular one holds: the profile's ``run``, then the group's in
 ``arms.yaml``, the group's in the profile, the arm's. Beside the fields of a run there are ``rollouts`` and

@@ -77,7 +77,8 @@ class RunConfig:
     """One run. Every field changes the result, and every value is checked on construction.
 
     Steps are optimizer steps. A rollout samples ``prompts_per_rollout * num_generations`` completions, which
-    ``updates_per_rollout`` optimizer steps of ``micro_batches`` each share equally. ``trainer`` holds further fields of ``CovGRPOConfig``.
+    ``updates_per_rollout`` optimizer steps of ``micro_batches`` each share equally. ``trainer`` holds further fields of
+    ``CovGRPOConfig``.
 
     Raises:
         ConfigError: naming the field, the value and what is allowed.

@@ -46,7 +46,7 @@ SPACE_FOR_A_RECORD = 32 * 2**20
 
 
 class Trained(Protocol):
-    """What training returns: tables with a row per optimizer step, evaluation, token and probed step; seconds by phase."""
+    """What training returns: a table a row per optimizer step, evaluation, token, probed step; and seconds by phase."""
 
     metrics: pd.DataFrame
     evaluations: pd.DataFrame
