@@ -60,7 +60,8 @@ seeds: list[int] | None = None
 # `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the profile's seeds where given.
 
 # %%
-from repro import claims, display, figures
+from repro import claims, display
+from repro.figures import collapse as figures
 from repro.profiles import load_profile
 from repro.runs import load_or_train
 

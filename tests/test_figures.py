@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from repro import claims, display, figures, paper
+from repro import claims, display, paper
+from repro.figures import collapse as figures
 from repro.ops.stats import t_interval
 
 
