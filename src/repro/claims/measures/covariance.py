@@ -181,7 +181,7 @@ def probe_slope(run: Run, *, predictor: str) -> float:
 
 @per_seed
 def probe_explained(run: Run, *, predictor: str) -> float:
-    """1 - sum (fall - covariance)^2 / sum (fall - mean fall)^2 over the steps; nothing is fitted, so it may be negative."""
+    """1 - sum (fall - covariance)^2 / sum (fall - mean fall)^2 over the steps; nothing is fitted, so it may be < 0."""
     x, y = _pair(run, predictor)
     whole = ((y - y.mean()) ** 2).sum()
     if not whole > 0:
