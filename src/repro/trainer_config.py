@@ -47,9 +47,11 @@ class CovGRPOConfig(GRPOConfig):
             step the weight is multiplied by exp(gain (target - H) / target), H being the mean entropy of the step's
             tokens on all ranks in nats. It comes to rest only where H is at the target, so that methods can be
             compared at equal entropy instead of at equal weights.
-        kl_cov_gain: of that control. At 0.05 an entropy 20 % under the target doubles the weight in 70 steps.
-        kl_cov_coef_min, kl_cov_coef_max: bounds of the weight, which keep it from drifting away while the entropy
-            is far from the target, as it is at the start.
+        kl_cov_gain: of that control. At 0.5 an entropy 20 % under the target doubles the weight in 7 steps, about a
+            rollout: a tenth of that lets the entropy fall far before the weight has grown.
+        kl_cov_coef_min, kl_cov_coef_max: bounds of the weight. The lower is the paper's weight, so that a start far
+            above the target does not take the weight away before it is needed: the penalty holds entropy far better
+            than it restores it.
         ratio_clip: range of PPO's clip. ``"method"``: as the authors ran it, which is [0, 2] for Clip-Cov, none for
             KL-Cov and ``epsilon`` otherwise; ``"epsilon"``: TRL's ``epsilon`` and ``epsilon_high``; ``"none"``: none.
             An ``epsilon`` of None is no clip either.
@@ -83,9 +85,9 @@ class CovGRPOConfig(GRPOConfig):
     kl_cov_adaptive: bool = field(
         default=False, metadata=_help("Move that weight so that the entropy holds entropy_target.")
     )
-    kl_cov_gain: float = field(default=0.05, metadata=_help("Gain of the weight's control, per optimizer step."))
-    kl_cov_coef_min: float = field(default=0.01, metadata=_help("The weight's control stays above this."))
-    kl_cov_coef_max: float = field(default=10.0, metadata=_help("The weight's control stays under this."))
+    kl_cov_gain: float = field(default=0.5, metadata=_help("Gain of the weight's control, per optimizer step."))
+    kl_cov_coef_min: float = field(default=1.0, metadata=_help("The weight's control stays above this."))
+    kl_cov_coef_max: float = field(default=100.0, metadata=_help("The weight's control stays under this."))
     ratio_clip: str = field(default="method", metadata=_help("Range of PPO's clip: method, epsilon or none."))
     allow_large_fraction: bool = field(default=False, metadata=_help("Accept a fraction over 0.05."))
     advantage_estimator: str = field(default="grpo", metadata=_help("grpo, rloo, reinforce++ or prime."))

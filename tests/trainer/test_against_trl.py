@@ -90,6 +90,11 @@ def test_reference_kl_equals_parent_and_adds_to_kl_cov(train, policy, tmp_path):
     with_control = train(model=loaded(), beta=0.1, entropy_control="kl_cov", entropy_control_fraction=0.04)
     for before, after in zip(history(parent), history(ours), strict=True):
         assert before == {name: after[name] for name in before}
+    # The reference is the policy as it was loaded, and stays.
+    for name, value in policy().named_parameters():
+        assert torch.equal(dict(ours.ref_model.named_parameters())[name], value), name
+    assert history(ours)[0]["kl"] == 0
+    assert history(ours)[-1]["kl"] > 0
     assert history(with_control)[-1]["kl"] > 0
     assert history(with_control)[-1]["penalty/mean"] > 0
 

@@ -11,6 +11,7 @@ from repro.trainer import PRESETS, CovGRPOConfig, CovGRPOTrainer
 from .conftest import numbered_prompts, text_reward
 
 ON_POLICY = {"steps_per_generation": 1}
+ADAPTIVE = {"entropy_control": "kl_cov", "kl_cov_adaptive": True}
 REFUSED = [
     # likely mistakes: settings, and what the message must name
     ({"entropy_control": "klcov"}, "entropy_control='klcov' is unknown: choose one of none, clip_cov, kl_cov"),
@@ -46,6 +47,20 @@ REFUSED = [
         {"entropy_control": "kl_cov", "steps_per_generation": 2, "gradient_accumulation_steps": 4},
         "does nothing here.*steps_per_generation to 8 or more, a multiple of 4 .*8 updates per rollout: 32",
     ),
+    ({"entropy_control_tokens": "rare"}, "entropy_control_tokens='rare'.*covariance, random, .*, rare_failing"),
+    (
+        {"entropy_control": "clip_cov", "entropy_control_tokens": "random"},
+        "entropy_control_tokens='random'.*entropy_control is 'clip_cov'.*set entropy_control='kl_cov'",
+    ),
+    ({"entropy_control_tokens": "rare_failing"}, "entropy_control_tokens='rare_failing'.*entropy_control is 'none'"),
+    ({"kl_cov_adaptive": True}, "kl_cov_adaptive=True.*entropy_control is 'none': set entropy_control='kl_cov'"),
+    ({"entropy_control": "clip_cov", "kl_cov_adaptive": True}, "entropy_control is 'clip_cov'"),
+    (ADAPTIVE | {"use_adaptive_entropy": True}, "use_adaptive_entropy=True both steer.*unset one of them"),
+    (ADAPTIVE | {"entropy_target": 0.0}, "entropy_target=0.0: pass a positive number with kl_cov_adaptive"),
+    (ADAPTIVE | {"kl_cov_gain": 0.0}, "kl_cov_gain=0.0: pass a positive number"),
+    (ADAPTIVE | {"kl_cov_coef_min": 0.0}, "kl_cov_coef_min=0.0: pass a positive number"),
+    (ADAPTIVE | {"kl_cov_coef_min": 2.0, "kl_cov_coef_max": 0.5}, "kl_cov_coef_min=2.0 and kl_cov_coef_max=0.5"),
+    (ADAPTIVE | {"kl_cov_coef": 0.0}, "kl_cov_coef=0.0 is not between kl_cov_coef_min=.* starts at kl_cov_coef"),
     (
         {"entropy_control": "clip_cov", "loss_type": "cispo"},
         "entropy_control='clip_cov' is not defined for loss_type='cispo'.*dapo, grpo, bnpo, dr_grpo",
@@ -91,6 +106,8 @@ def test_refuses(settings, overrides, message):
         {"entropy_control": "clip_cov", "entropy_control_scope": "micro", "gradient_accumulation_steps": 3},
         {"entropy_control": "none", "loss_type": "cispo", "importance_sampling_level": "sequence"},
         {"entropy_control": "kl_cov", "kl_cov_coef": 0.0},
+        {"entropy_control": "kl_cov", "entropy_target": 0.0, "kl_cov_gain": 0.0, "use_adaptive_entropy": True},
+        ADAPTIVE | {"entropy_control_tokens": "random", "kl_cov_coef": 0.5, "kl_cov_coef_min": 0.5},
     ],
 )
 def test_accepts(settings, overrides):

@@ -24,6 +24,19 @@ METHODS = {
         "entropy_control_scope": "step",
         "loss_type": "grpo",
     },
+    "kl_cov, random tokens, adaptive": {
+        "entropy_control": "kl_cov",
+        "entropy_control_fraction": 0.05,
+        "entropy_control_tokens": "random",
+        "kl_cov_adaptive": True,
+        "entropy_target": 4.0,
+    },
+    "kl_cov, rare failing tokens, step": {
+        "entropy_control": "kl_cov",
+        "entropy_control_fraction": 0.05,
+        "entropy_control_scope": "step",
+        "entropy_control_tokens": "rare_failing",
+    },
     "clip_cov, rollout": {
         "entropy_control": "clip_cov",
         "entropy_control_fraction": 0.05,
@@ -84,7 +97,11 @@ def test_two_processes_equal_one(runs, name):
     assert one[0][0]["selected/count"] > 3
     assert len(one[0]) == len(two[0]) == 4
     for expected, found in zip(one[0], two[0], strict=True):
-        ours = [n for n in expected if n.split("/")[0] in ("selected", "covariance", "penalty", "ratio", "clipped")]
+        ours = [
+            n
+            for n in expected
+            if n.split("/")[0] in ("selected", "covariance", "penalty", "ratio", "clipped", "kl_cov")
+        ]
         for metric in ["loss", "grad_norm", "entropy/token_mean", "entropy/response_mean", *ours]:
             if expected[metric] is None:
                 assert found[metric] is None

@@ -113,7 +113,17 @@ def test_signatures(name, expected):
     assert found == expected, changed(f"{name}{tuple(found)} was {tuple(expected)}")
 
 
-@pytest.mark.parametrize("method", [{}, KL_COV, CLIP_COV], ids=["none", "kl_cov", "clip_cov"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {},
+        KL_COV,
+        CLIP_COV,
+        KL_COV | {"entropy_control_tokens": "random", "kl_cov_adaptive": True},
+        KL_COV | {"entropy_control_tokens": "rare_failing"},
+    ],
+    ids=["none", "kl_cov", "clip_cov", "kl_cov, random, adaptive", "kl_cov, rare failing"],
+)
 @pytest.mark.parametrize("scope", ["rollout", "step", "micro"])
 def test_no_host_synchronisation_beyond_trls(batch, monkeypatch, method, scope):
     """Reads of a value by the host (``item``, ``nonzero``, a copy) in a loss: as many as TRL makes."""

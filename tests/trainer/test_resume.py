@@ -19,6 +19,8 @@ RUNS = {
     "clip_cov, step": CLIP_COV | {"entropy_control_scope": "step"},
     "clip_cov, rollout, accumulation": CLIP_COV | {"gradient_accumulation_steps": 2},
     "kl_cov, prime": KL_COV | {"advantage_estimator": "prime", "prime_learning_rate": 1e-3},
+    "kl_cov, random tokens, adaptive": KL_COV
+    | {"entropy_control_tokens": "random", "kl_cov_adaptive": True, "entropy_target": 4.0},
     "two epochs": KL_COV | {"rows": 8},
     "adaptive entropy": {"use_adaptive_entropy": True, "entropy_target": 2.0, "entropy_coef_delta": 0.01},
 }
