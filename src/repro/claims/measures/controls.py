@@ -14,6 +14,7 @@ import pandas as pd
 from repro.claims.curves import accuracy_curve, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed
+from repro.ops.stats import stretch_mean
 from repro.runs import Run
 
 TOKEN_ENTROPY = "entropy/token_mean"
@@ -233,6 +234,12 @@ def tracking_curve(run: Run) -> pd.DataFrame:
     """Entropy as a controller sees it, by rollout: `step` (updates made, averaged) and `entropy` (token mean, nats)."""
     steps = (run.metrics["step"] - 1.0).groupby((run.metrics["step"] - 1) // run.config.updates_per_rollout).mean()
     return pd.DataFrame({"step": steps, "entropy": _by_rollout(run, TOKEN_ENTROPY)}).reset_index(drop=True)
+
+
+def token_entropy_before(run: Run, step: int, window: float) -> float:
+    """Mean of the token-mean entropy in nats over the last `window` of the first `step` steps."""
+    curve = tracking_curve(run)
+    return stretch_mean(curve["step"], curve["entropy"], step * (1 - window), step)
 
 
 @per_seed
