@@ -10,6 +10,7 @@ import pytest
 from repro import claims, paths
 from repro.claims import ClaimError, NoEffect
 from repro.claims.measures import covariance as measures
+from repro.figures import covariance as figures
 from repro.runs import RunConfig
 
 STEPS = 48
@@ -226,3 +227,88 @@ def test_the_ledger_measures_all_of_it(make_probed, tmp_path):
     found = {one.subclaim: one for one in claims.measure(ledger.claim("covariance_predictors"), runs)}
     assert found["polarity_gain"].estimate == pytest.approx(0.15)
     assert found["theorem2_state_step"].word == "not as predicted"
+
+
+def points(axes):
+    """The marks of an axes' lines that are no lines, (x, y) each."""
+    return [line.get_xydata() for line in axes.lines if line.get_linestyle() == "None" and len(line.get_xdata())]
+
+
+def test_figure_of_the_lemma_has_every_step(make_probed):
+    runs = [make_probed(seed) for seed in range(3)]
+    [axes] = figures.lemma(runs).axes
+    for drawn, run in zip(points(axes), runs, strict=True):
+        np.testing.assert_allclose(drawn, 1000 * measures.probe_table(run)[["lemma1", "fall"]])
+    assert "n = 3 seeds of 48 steps. Slope through the origin: 1 (1 to 1)" in figures.lemma_caption(runs)
+    assert "no interval" in figures.lemma_caption(runs[:1])
+
+
+def test_figure_of_the_rates(make_probed):
+    groups = [
+        [make_probed(seed, arm, slope) for seed in range(2)] for arm, slope in (("rate_1e5", 1.0), ("rate_1e3", 0.8))
+    ]
+    [axes] = figures.rates([*groups, []]).axes
+    seeds = [line.get_xydata() for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(seeds, [[[1e-5, 1], [1e-5, 1]], [[1e-3, 0.8], [1e-3, 0.8]]])
+    assert "2 learning rates (1e-05: n = 2, 48 steps; 1e-03: n = 2, 48 steps)" in figures.rates_caption(groups)
+
+
+def test_figures_of_the_curves(make_probed):
+    runs = [make_probed(seed) for seed in range(3)]
+    ours, fall, paper, paper_fall = figures.curves(runs).axes
+    for axes, name in ((ours, "theorem1_response"), (fall, "fall")):
+        curves = [measures.smoothed(measures.probe_table(run)[name], 1 / 16) for run in runs]
+        mean = max((line for line in axes.lines), key=lambda line: line.get_linewidth())
+        np.testing.assert_allclose(mean.get_ydata(), np.mean(curves, axis=0))
+    assert [max(axes.lines[0].get_ydata()) for axes in (paper, paper_fall)] == pytest.approx([0.0170, 0.026], abs=8e-4)
+    ours, paper = figures.accuracy_groups(runs).axes
+    for axes in (ours, paper):
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1/8 right", "4/8 right", "7/8 right"]
+    assert "n = 3 seeds" in figures.accuracy_groups_caption(runs) and "n = 3 seeds" in figures.curves_caption(runs)
+    none = [MadeUpRun(run.config, run.probe.assign(**{"theorem1_response_at_0.125": np.nan})) for run in runs]
+    legend = figures.accuracy_groups(none).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["4/8 right", "7/8 right"]
+
+
+def test_figure_and_table_of_the_predictors(make_probed):
+    runs = [make_probed(seed) for seed in range(3)]
+    [axes] = figures.predictors(runs).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(measures.PREDICTORS.values())
+    drawn = points(axes)
+    assert len(drawn) == 3 * len(measures.PREDICTORS)
+    correlation = [measures.probe_correlation(run, predictor="centred_token", smoothing=0) for run in runs]
+    np.testing.assert_allclose(drawn[8][:, 0], correlation)
+    table = measures.predictor_table(runs).set_index("Covariance")
+    assert table.loc["Theorem 1, state", "Slope"].startswith("0.333 (0.333 to 0.333")
+    assert table.loc["Lemma 1, exact", "R2, all"] == "1 (1 to 1)"
+    squared = np.mean(np.square(correlation))
+    assert table.loc["p (log p + H), batch mean", "R2, all"].startswith(f"{squared:.3g} (")
+    assert "n = 3" in figures.predictors_caption(runs)
+
+
+def test_figure_of_the_top(make_probed):
+    runs = [make_probed(seed) for seed in range(2)]
+    means, who = figures.top(runs).axes
+    ours = sorted(
+        line.get_xydata().tolist() for line in means.lines if line.get_marker() == "o" and len(line.get_xdata())
+    )
+    assert ours[1] == [[pytest.approx(0.2), 3.0]] * 2
+    paper = {tuple(line.get_xydata()[0]) for line in means.lines if line.get_marker() == "D" and len(line.get_xdata())}
+    assert (0.2, 3.112) in paper
+    # Of the top 20 tokens of a run, 3 are rare ones of advantage -1, 2 of +1, and 15 common ones of +1.
+    assert [text.get_text() for text in who.get_legend().get_texts()][:2] == [
+        "advantage below 0 (6)", "advantage above 0 (34)",
+    ]  # fmt: skip
+    assert "n = 2 seeds with 1000 (1000 to 1000) tokens" in figures.top_caption(runs)
+    assert "0.135 (0.135 to 0.135)" in figures.top_caption(runs)
+
+
+def test_exact_figures():
+    errors, terms = figures.tabular().axes
+    for line in errors.lines[:3]:
+        slope = np.polyfit(np.log(line.get_xdata()), np.log(line.get_ydata()), 1)[0]
+        assert slope == pytest.approx(2, abs=0.1)
+    assert len(terms.lines[0].get_xdata()) == 200
+    [axes] = figures.bandit().axes
+    assert [line.get_ydata()[-1] for line in axes.lines] == pytest.approx([0.0834, 0, 0.7198, 0], abs=6e-4)
+    assert "n = 200 random languages" in figures.tabular_caption() and "1, 0.8, 0.5, 0" in figures.bandit_caption()

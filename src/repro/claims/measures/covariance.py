@@ -8,11 +8,15 @@ holds has a positive slope and correlation.
 Smoothing is a centred mean over a fraction of the probed steps, at least one of them; at the ends over what there is.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
+from repro.claims.words import spell_interval
 from repro.ops import tabular
 from repro.ops.stats import Interval, t_interval
 from repro.ops.tabular import Tree
@@ -314,3 +318,76 @@ def sign_bound(run: Run) -> float:
     """
     tokens = first_tokens(run)
     return float((tokens["advantage"].max() - tokens["advantage"].mean()) * -tokens["log_prob"].mean())
+
+
+PREDICTORS = {
+    "lemma1": "Lemma 1, exact",
+    "theorem1_state": "Theorem 1, state",
+    "theorem2_state": "Theorem 2, state",
+    "theorem1_token": "Theorem 1, tokens",
+    "theorem2_token": "Theorem 2, tokens (Eq. 10)",
+    "theorem1_response": "Theorem 1, responses (Eq. 9)",
+    "theorem2_response": "Theorem 2, responses",
+    "centred_state": "p (log p + H), state mean",
+    "centred_token": "p (log p + H), batch mean",
+}
+"""The predictors of an entropy change in the probe, as figures and tables name them."""
+
+STAGES = {"all": (0.0, 1.0), "first third": (0.0, THIRD), "last third": (1 - THIRD, 1.0)}
+
+
+def predictor_correlations(runs: Sequence[Run]) -> pd.DataFrame:
+    """Correlation by step with minus the entropy change: columns `predictor`, `stage`, `seed`, `correlation`.
+
+    A correlation that does not exist, since one of the two does not change, has no row.
+    """
+    rows = []
+    for run, predictor, (stage, (start, stop)) in itertools.product(runs, PREDICTORS, STAGES.items()):
+        try:
+            value = probe_correlation(run, predictor=predictor, smoothing=0.0, start=start, stop=stop)
+        except NoEffect:
+            continue
+        rows.append({"predictor": predictor, "stage": stage, "seed": run.config.seed, "correlation": value})
+    return pd.DataFrame(rows, columns=["predictor", "stage", "seed", "correlation"])
+
+
+def predictor_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row per predictor to show: slope and R2 by step over all of training, and R2 in its first and last third.
+
+    R2 is the squared correlation by step, so that it asks for no slope; intervals are over seeds.
+    """
+    correlations = predictor_correlations(runs)
+    rows = []
+    for predictor, name in PREDICTORS.items():
+        row = {"Covariance": name, "Slope": _over_seeds([probe_slope(run, predictor=predictor) for run in runs])}
+        for stage in STAGES:
+            mine = correlations[(correlations["predictor"] == predictor) & (correlations["stage"] == stage)]
+            row[f"R2, {stage}"] = _over_seeds(mine["correlation"].to_numpy() ** 2)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _over_seeds(values: Sequence[float], unit: str = "") -> str:
+    """Mean and interval in words."""
+    if len(values) < 2:
+        return spell_interval(float(values[0]) if len(values) else None, None, None, unit)
+    return spell_interval(*t_interval(values, LEVEL)[:3], unit)
+
+
+def describe(runs: Sequence[Run]) -> dict[str, str]:
+    """Numbers behind the figures in words, by name, with intervals over seeds.
+
+    `tokens_first`, the tokens of step 1; `surprise_first`, their mean of minus log-probabilities; `bound_first`, their
+    `sign_bound`; `probability_top`, the mean probability of the top 0.2 %; `positive_top`, the largest covariance of a
+    token with an advantage above the mean; `entropy_fall`, what entropy falls by over all probed steps.
+    """
+    tables = [first_tokens(run) for run in runs]
+    above = [table[table["advantage"] > table["advantage"].mean()] for table in tables]
+    return {
+        "tokens_first": _over_seeds([float(len(table)) for table in tables]),
+        "surprise_first": _over_seeds([-table["log_prob"].mean() for table in tables], "nat"),
+        "bound_first": _over_seeds([sign_bound(run) for run in runs]),
+        "probability_top": _over_seeds([float(np.exp(top_tokens(run, 0.002)["log_prob"]).mean()) for run in runs]),
+        "positive_top": _over_seeds([float(table["covariance"].max()) for table in above if len(table)]),
+        "entropy_fall": _over_seeds([probe_table(run)["fall"].sum() for run in runs], "nat"),
+    }
