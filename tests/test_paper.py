@@ -48,3 +48,20 @@ def test_what_the_figure_lacks_is_named():
         paper.read_validations("7B", "PPO")
     with pytest.raises(ValueError, match="every must be at least one gradient step, got 0"):
         paper.read_validations("7B", "GRPO", every=0)
+
+
+def test_table_2():
+    table = paper.read_results().set_index(["size", "method"])
+    assert len(table) == 8
+    assert table.loc[("32B", "KL-Cov"), paper.BENCHMARKS].tolist() == pytest.approx(
+        [0.368, 0.308, 0.745, 0.846, 0.391, 0.49, 0.463]
+    )
+    assert table.loc[("7B", "GRPO"), "average"] == pytest.approx(0.386)
+    assert table.loc[("7B", "Clip-Cov"), "plain"] == pytest.approx(0.41743, abs=1e-5)
+    assert table.loc[("7B", "Clip-Cov"), "weighted"] == pytest.approx(0.40496, abs=1e-5)
+
+
+def test_evaluated_responses_are_problems_times_samples():
+    responses = paper.read_evaluated_responses()
+    assert responses.sum() == 8844
+    assert responses[["AIME24", "AMC", "MATH500"]].tolist() == [30 * 32, 83 * 32, 500]

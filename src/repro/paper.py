@@ -9,6 +9,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
+BENCHMARKS = ["AIME24", "AIME25", "AMC", "MATH500", "OMNI-MATH", "OlympiadBench", "Minerva"]
+"""The evaluation sets of Table 2."""
+
 # Non-embedding parameters in billions, from the Qwen2.5 model cards.
 QWEN_SIZES = {"0.5B": 0.36, "1.5B": 1.31, "3B": 2.77, "7B": 6.53, "32B": 31.0}
 
@@ -91,6 +94,26 @@ def read_validations(size: str, method: str, *, every: int = 32) -> pd.DataFrame
     step = np.arange(np.ceil(first / every), last // every + 1) * every
     columns = {name: np.interp(step, curve["step"], curve["value"]) for name, curve in curves.items()}
     return pd.DataFrame({"step": step, **columns})
+
+
+def read_results() -> pd.DataFrame:
+    """Table 2, a row per size and method: accuracies as fractions.
+
+    Columns `size`, `method`, the `BENCHMARKS`, the printed `average`, and two means of the benchmarks of our own:
+    `plain`, and `weighted` by the responses that are evaluated in each (`read_evaluated_responses`).
+    """
+    table = _read("paper_table2")
+    table = table[table["method"] != "responses"].reset_index(drop=True)
+    table[[*BENCHMARKS, "average"]] /= 100
+    cells = table[BENCHMARKS]
+    responses = read_evaluated_responses()
+    return table.assign(plain=cells.mean(axis=1), weighted=cells @ responses / responses.sum())
+
+
+def read_evaluated_responses() -> pd.Series:
+    """How many responses are evaluated in each of the `BENCHMARKS`; not printed, see the header of the file."""
+    table = _read("paper_table2").set_index("method")
+    return table.loc["responses", BENCHMARKS].astype(float)
 
 
 def _read(name: str) -> pd.DataFrame:

@@ -1,1 +1,265 @@
-"""Claim 4: restricting the tokens of highest covariance keeps entropy up and improves performance."""
+"""Claim 4: restricting the tokens of highest covariance keeps entropy up and improves performance.
+
+Arms of different lengths are compared at the end of the shortest one's length: a level "at the end" is the mean over
+the last `window` of that common length, for every arm alike. Differences and ratios are paired by seed.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import optimize
+from scipy import stats as scipy_stats
+
+from repro.claims.curves import entropy_curve, level_at, level_at_step
+from repro.claims.errors import ClaimError, NoEffect
+from repro.claims.measures import per_seed, pooled
+from repro.ops.stats import Interval, stretch_mean, t_interval
+from repro.paper import BENCHMARKS, read_results
+from repro.runs import Run
+
+LEVEL = 0.95
+LENGTH = "completion_length/mean"
+# Under this a policy is sure of everything, and a ratio of two such entropies is a ratio of rounding errors.
+_SURE = 1e-9
+
+
+def length_curve(run: Run) -> pd.DataFrame:
+    """Mean length of the sampled responses in tokens, by rollout: `step`, as in `entropy_curve`, and `length`."""
+    if LENGTH not in run.metrics.columns:
+        raise ClaimError(f"{run.name}: no column {LENGTH!r} (it has {', '.join(map(str, run.metrics.columns))})")
+    rollout = (run.metrics["step"] - 1) // run.config.updates_per_rollout
+    return entropy_curve(run)[["step"]].assign(length=run.metrics[LENGTH].groupby(rollout).mean().to_numpy())
+
+
+def common_steps(runs: Sequence[Run]) -> int:
+    """Optimizer steps that all of the runs have."""
+    return min(run.config.steps for run in runs)
+
+
+def end_level(run: Run, quantity: str, steps: int, window: float) -> float:
+    """`quantity` of a run after `steps` steps: its mean over the last `window`, a share of them.
+
+    Quantities are 'entropy' (nats), 'accuracy' (fraction) and 'length' (tokens of the sampled responses).
+    """
+    if quantity == "length":
+        curve = length_curve(run)
+        return stretch_mean(curve["step"], curve["length"], (1 - window) * steps, steps)
+    return level_at_step(run, quantity, (1 - window / 2) * steps, window * steps)
+
+
+def pass_at(run: Run, k: int) -> float:
+    """pass@k as a fraction in a run's last evaluation; at k = 1 the share of correct samples.
+
+    Raises:
+        ClaimError: the evaluation has no such k.
+    """
+    name = "accuracy/mean" if k == 1 else f"accuracy/pass@{k}"
+    last = run.evaluations.iloc[-1]
+    if name not in last or not np.isfinite(last[name]):
+        raise ClaimError(f"{run.name}: the last evaluation has no {name}; it drew {last.get('k', 'too few')} samples")
+    return float(last[name])
+
+
+def minimum_detectable(differences: Sequence[float], *, power: float = 0.8, level: float = LEVEL) -> float:
+    """The smallest true mean difference that a paired t test of this size sees with probability `power`.
+
+    With z standard normal, v chi-squared of n - 1 degrees of freedom and s the standard deviation of the `differences`,
+    one per seed in their own unit, it is d with P(|z + d sqrt(n) / s| > t_{n-1} sqrt(v / (n - 1))) = `power`.
+
+    Raises:
+        ValueError: fewer than two differences.
+    """
+    sample = np.asarray(differences, dtype=np.float64)
+    if sample.size < 2:
+        raise ValueError(f"a spread needs at least two differences, got {sample.size}")
+    freedom = sample.size - 1
+    critical = scipy_stats.t.ppf((1 + level) / 2, freedom)
+    # The mean over v is taken at equally likely values; SciPy's noncentral t fails in its far tail.
+    likely = (np.arange(2000) + 0.5) / 2000
+    needed = critical * np.sqrt(scipy_stats.chi2.ppf(likely, freedom) / freedom)
+
+    def excess(shift: float) -> float:
+        return float((scipy_stats.norm.sf(needed - shift) + scipy_stats.norm.cdf(-needed - shift)).mean()) - power
+
+    # Without a shift the power is 1 - level; ten critical values away it is 1.
+    shift = optimize.brentq(excess, 0, 10 * critical)
+    return float(shift * sample.std(ddof=1) / np.sqrt(sample.size))
+
+
+def end_levels(groups: Sequence[Sequence[Run]], quantity: str, window: float) -> np.ndarray:
+    """Levels at the end of the common length, [seeds, arms], of the seeds that all arms have.
+
+    Raises:
+        NoEffect: no seed that all arms have.
+    """
+    by_seed = [{run.config.seed: run for run in group} for group in groups]
+    seeds = sorted(set.intersection(*map(set, by_seed)))
+    if not seeds:
+        raise NoEffect("no seed that all arms have")
+    steps = common_steps([run for group in groups for run in group])
+    return np.array([[end_level(runs[seed], quantity, steps, window) for runs in by_seed] for seed in seeds])
+
+
+@pooled
+def entropy_ratio(baseline: Sequence[Run], other: Sequence[Run], *, window: float) -> Interval:
+    """Entropy at the end, `other` over `baseline`: geometric mean over seeds, Student t interval of the logarithms.
+
+    A ratio of two positive numbers that scatter by factors is symmetric on that scale only.
+    """
+    return _geometric_mean(_log_ratios(end_levels([baseline, other], "entropy", window)))
+
+
+@pooled
+def length_ratio(baseline: Sequence[Run], other: Sequence[Run], *, window: float) -> Interval:
+    """Length of the sampled responses at the end, `other` over `baseline`, as in `entropy_ratio`."""
+    return _geometric_mean(_log_ratios(end_levels([baseline, other], "length", window)))
+
+
+@pooled
+def early_entropy_ratio(baseline: Sequence[Run], other: Sequence[Run], *, fraction: float, window: float) -> Interval:
+    """Entropy at `fraction` of training, `other` over `baseline`, as in `entropy_ratio`."""
+    steps = common_steps([*baseline, *other])
+    by_seed = [{run.config.seed: run for run in group} for group in (baseline, other)]
+    seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
+    if not seeds:
+        raise NoEffect("no seed that both arms have")
+    levels = [
+        [level_at_step(runs[seed], "entropy", fraction * steps, window * steps) for runs in by_seed] for seed in seeds
+    ]
+    return _geometric_mean(_log_ratios(np.array(levels)))
+
+
+@per_seed
+def accuracy_difference(baseline: Run, other: Run, *, window: float) -> float:
+    """Accuracy at the end of the common length as a fraction, `other` minus `baseline`."""
+    steps = common_steps([baseline, other])
+    before, after = (end_level(run, "accuracy", steps, window) for run in (baseline, other))
+    return after - before
+
+
+@per_seed
+def pass_difference(baseline: Run, other: Run, *, k: int) -> float:
+    """pass@k of the last evaluation as a fraction, `other` minus `baseline`.
+
+    Raises `NoEffect` if the runs differ in length, because their last evaluations then compare two stages of training.
+    """
+    if baseline.config.steps != other.config.steps:
+        raise NoEffect(f"runs of {baseline.config.steps} and {other.config.steps} steps")
+    return pass_at(other, k) - pass_at(baseline, k)
+
+
+@per_seed
+def entropy_kept(run: Run, *, window: float) -> float:
+    """Entropy at the end as a share of the base policy's; above 1 it has grown."""
+    start = level_at(run, "entropy", 0, window)
+    if start <= _SURE:
+        raise NoEffect(f"the base policy's entropy is {start:.3g} nat")
+    return end_level(run, "entropy", run.config.steps, window) / start
+
+
+@pooled
+def best_difference(baseline: Sequence[Run], *others: Sequence[Run], window: float) -> Interval:
+    """Accuracy at the end, the best of the other arms minus `baseline`, with an interval that covers all at once.
+
+    The arm is chosen by its outcome, so the interval is Bonferroni's over all m arms; their paired differences share
+    one standard deviation, with m (n - 1) degrees of freedom, which two or three seeds alone would not give.
+    """
+    levels = end_levels([baseline, *others], "accuracy", window)
+    differences = levels[:, 1:] - levels[:, :1]  # [seeds, arms]
+    seeds, arms = differences.shape
+    best = float(differences.mean(axis=0).max())
+    if seeds < 2:
+        return Interval(best, None, None, seeds, LEVEL)
+    spread = np.sqrt(differences.var(axis=0, ddof=1).mean())
+    half = scipy_stats.t.ppf(1 - (1 - LEVEL) / (2 * arms), arms * (seeds - 1)) * spread / np.sqrt(seeds)
+    return Interval(best, best - float(half), best + float(half), seeds, LEVEL)
+
+
+@pooled
+def entropy_per_level(*groups: Sequence[Run], window: float) -> Interval:
+    """Factor on the entropy at the end from one arm to the next, the arms being levels of one setting in order.
+
+    It is exp of the slope of log entropy over 0, 1, 2, ..., with a mean for each seed taken out.
+    """
+    logs = _logs(end_levels(groups, "entropy", window))
+    estimate, low, high, n, level = slope(logs)
+    return Interval(*(None if one is None else float(np.exp(one)) for one in (estimate, low, high)), n, level)
+
+
+@pooled
+def accuracy_per_level(*groups: Sequence[Run], window: float) -> Interval:
+    """Change of accuracy at the end from one arm to the next, as in `entropy_per_level`, as a fraction."""
+    return slope(end_levels(groups, "accuracy", window))
+
+
+def slope(values: np.ndarray) -> Interval:
+    """Least-squares slope of `values` [seeds, levels] over 0, 1, 2, ..., with an intercept for each seed.
+
+    The interval is Student's with seeds (levels - 1) - 1 degrees of freedom. What is not linear in the levels counts as
+    noise and widens it.
+
+    Raises:
+        NoEffect: fewer than two levels.
+    """
+    seeds, levels = values.shape
+    if levels < 2:
+        raise NoEffect("a trend needs at least two levels")
+    place = np.arange(levels) - (levels - 1) / 2
+    centred = values - values.mean(axis=1, keepdims=True)
+    weight = seeds * float(place @ place)
+    estimate = float((centred @ place).sum() / weight)
+    freedom = seeds * (levels - 1) - 1
+    if freedom < 1:
+        return Interval(estimate, None, None, seeds, LEVEL)
+    residual = float(((centred - estimate * place) ** 2).sum())
+    half = float(scipy_stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(residual / freedom / weight))
+    return Interval(estimate, estimate - half, estimate + half, seeds, LEVEL)
+
+
+@pooled
+def table_average_deviation() -> Interval:
+    """Table 2: the largest distance of a printed average from the mean weighted by evaluated responses, as a fraction.
+
+    Exact up to the rounding of the table, so the interval has no width.
+    """
+    results = read_results()
+    return _exact((results["average"] - results["weighted"]).abs().max())
+
+
+@pooled
+def table_plain_difference(*, size: int) -> Interval:
+    """Table 2: KL-Cov minus Clip-Cov at `size` billion parameters by the plain mean over benchmarks, as a fraction."""
+    plain = read_results().set_index(["size", "method"])["plain"]
+    return _exact(plain[f"{size}B", "KL-Cov"] - plain[f"{size}B", "Clip-Cov"])
+
+
+@pooled
+def table_exceptions() -> Interval:
+    """Table 2: on how many benchmarks, over both sizes, Clip-Cov or KL-Cov is not above GRPO."""
+    table = read_results().set_index(["size", "method"])
+    methods = [(size, method) for size, method in table.index if method in ("Clip-Cov", "KL-Cov")]
+    return _exact(sum((table.loc[one, BENCHMARKS] <= table.loc[(one[0], "GRPO"), BENCHMARKS]).sum() for one in methods))
+
+
+def _logs(levels: np.ndarray) -> np.ndarray:
+    if levels.min() <= _SURE:
+        raise NoEffect(f"a level of {levels.min():.3g} at the end, which has no ratio to another")
+    return np.log(levels)
+
+
+def _log_ratios(levels: np.ndarray) -> np.ndarray:
+    """Logarithms of the ratios of the second column to the first."""
+    logs = _logs(levels)
+    return logs[:, 1] - logs[:, 0]
+
+
+def _geometric_mean(logs: np.ndarray) -> Interval:
+    if logs.size < 2:
+        return Interval(float(np.exp(logs[0])), None, None, logs.size, LEVEL)
+    estimate, low, high, n, level = t_interval(logs, LEVEL)
+    return Interval(float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high)), n, level)
+
+
+def _exact(value: float) -> Interval:
+    return Interval(float(value), float(value), float(value), 0, LEVEL)
