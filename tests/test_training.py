@@ -1,18 +1,34 @@
 """A run end to end: what it measures, and that it repeats."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from repro.errors import BaseError, ConfigError
-from repro.runs import RunConfig
-from repro.runs.training import train, trainer_config
+from repro.runs import RunConfig, training
+from repro.runs.training import Stopwatch, train, trainer_config
 from repro.seeds import derive_seed
 
 TINY = RunConfig(
-    base="s", steps=5, prompts_per_rollout=8, updates_per_rollout=2, eval_every=2, eval_prompts=16, eval_samples=2
+    base="s",
+    steps=5,
+    prompts_per_rollout=8,
+    updates_per_rollout=2,
+    eval_every=2,
+    eval_prompts=16,
+    eval_samples=2,
+    eval_samples_last=4,
+    probe_every=2,
 )
+TABLES = ("metrics", "evaluations", "tokens", "probe")
+
+
+def changed(**fields):
+    return dataclasses.replace(TINY, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +47,8 @@ def test_tables_have_a_row_for_every_step_and_evaluation(trained):
         assert np.isfinite(result.metrics[column]).all(), column
     # Rewards come with a rollout, which two updates share.
     assert result.metrics["reward/mean"].notna().tolist() == [True, False, True, False, True]
-    assert (result.evaluations["k"] == 2).all()
+    assert result.evaluations["k"].tolist() == [2, 2, 2, 4]
+    assert result.evaluations["accuracy/pass@4"].notna().tolist() == [False, False, False, True]
     assert {f"accuracy/level_{level}" for level in range(3, 9)} <= set(result.evaluations.columns)
 
 
@@ -62,7 +79,8 @@ def test_token_sample_explains_the_covariance(trained):
 def test_the_same_config_twice_gives_the_same_bits(trained):
     result, _ = trained
     again = train(TINY)
-    for table in ("metrics", "evaluations", "tokens"):
+    for table in TABLES:
+        assert len(getattr(result, table))
         pd.testing.assert_frame_equal(getattr(result, table), getattr(again, table), check_exact=True)
 
 
@@ -80,23 +98,107 @@ def test_the_number_of_threads_changes_no_bit(trained):
 
 def test_evaluating_more_often_changes_no_training(trained):
     result, _ = trained
-    often = train(RunConfig(**{**TINY.to_dict(), "eval_every": 1}))
+    often = train(changed(eval_every=1))
     pd.testing.assert_frame_equal(result.metrics, often.metrics, check_exact=True)
 
 
 def test_another_seed_gives_another_run(trained):
     result, _ = trained
-    other = train(RunConfig(**{**TINY.to_dict(), "seed": 1}))
+    other = train(changed(seed=1))
     assert not result.metrics["loss"].equals(other.metrics["loss"])
 
 
+def test_probed_steps_have_a_row_and_others_none(trained):
+    result, _ = trained
+    probe = result.probe
+    assert probe["step"].tolist() == [1, 3, 5]
+    assert (probe["learning_rate"] == TINY.learning_rate).all()
+    np.testing.assert_allclose(probe["entropy_after"] - probe["entropy_before"], probe["entropy_change"], atol=1e-12)
+    # The states are those of the update, so that their entropy before it is the step's own token mean.
+    measured = result.metrics.set_index("step")["entropy/token_mean"]
+    np.testing.assert_allclose(probe["entropy_before"], measured[probe["step"]], rtol=1e-5)
+    # Step 3 begins the second rollout: it is on-policy, and the covariance over its tokens is Theorem 2's.
+    covariance = result.metrics.set_index("step")["covariance/mean"]
+    np.testing.assert_allclose(probe["theorem2_token"], covariance[probe["step"]], rtol=1e-3, atol=1e-5)
+    # To first order in a small step the entropy falls by Lemma 1's covariance.
+    assert np.sign(probe["entropy_change"]).tolist() == np.sign(-probe["lemma1"]).tolist()
+    np.testing.assert_allclose(probe["entropy_change"], -probe["lemma1"], rtol=0.3)
+
+
+def test_probing_changes_no_training_and_none_is_an_empty_table(trained):
+    result, _ = trained
+    bare = train(changed(probe_every=0))
+    assert bare.probe.empty
+    for table in ("metrics", "evaluations", "tokens"):
+        pd.testing.assert_frame_equal(getattr(result, table), getattr(bare, table), check_exact=True)
+    assert "probe" not in bare.timing and result.timing["probe"] > 0
+
+
+def test_timing_adds_up_to_the_run_and_counts_the_rollouts_tokens(trained):
+    result, _ = trained
+    phases = {"generation", "scoring", "update", "evaluation", "probe", "other"}
+    assert set(result.timing) == {*phases, "generated_tokens"}
+    assert all(result.timing[phase] > 0 for phase in phases)
+    # A rollout has 64 completions of 3 to 16 tokens; 5 steps of 2 updates a rollout make 3 rollouts.
+    assert 3 * 64 * 3 <= result.timing["generated_tokens"] <= 3 * 64 * 16
+    lengths = result.metrics["completion_length/mean"].dropna()
+    assert result.timing["generated_tokens"] == pytest.approx(64 * lengths.sum())
+
+
+@pytest.mark.parametrize("trainer", [{}, {"entropy_control": "kl_cov", "entropy_control_fraction": 0.05}])
+def test_micro_batches_change_the_memory_and_not_the_step(trainer):
+    """The first rollout is the same, so its updates are, within the rounding of another order of summation."""
+    short = {"steps": 2, "probe_every": 0, "eval_prompts": 4, "trainer": trainer}
+    one, two = (train(changed(micro_batches=count, **short)).metrics for count in (1, 2))
+    for column in ("loss", "grad_norm", "entropy/response_mean", "covariance/mean", "ratio/kl", "reward/mean"):
+        np.testing.assert_allclose(one[column], two[column], rtol=2e-3, atol=1e-5, err_msg=column)
+    # Below the tolerance a real difference could hide only if these were zero.
+    assert (one["loss"].abs() > 0.01).all() and (one["grad_norm"] > 0.1).all()
+
+
+def test_random_rewards_are_no_ones_merit(trained):
+    result, _ = trained
+    random = train(changed(reward="random", probe_every=0))
+    # The same first rollout, another reward of it: the toss of a coin for each of its 64 completions.
+    assert random.metrics["entropy/response_mean"][0] == result.metrics["entropy/response_mean"][0]
+    assert random.metrics["reward/mean"][0] != result.metrics["reward/mean"][0]
+    assert abs(random.metrics["reward/mean"].mean() - 0.5) < 3 * 0.5 / math.sqrt(3 * 64)
+    pd.testing.assert_frame_equal(
+        random.metrics, train(changed(reward="random", probe_every=0)).metrics, check_exact=True
+    )
+
+
+def test_stopwatch_counts_no_second_twice(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now)
+    stopwatch = Stopwatch()
+    with stopwatch("outer"):
+        now += 1
+        with stopwatch("inner"):
+            now += 10
+            with stopwatch("outer"):
+                now += 100
+            now += 20
+        with pytest.raises(ZeroDivisionError), stopwatch("failing"):
+            now += 1000
+            raise ZeroDivisionError
+        now += 2
+    now += 5000
+    with stopwatch("inner"):
+        now += 40
+    assert stopwatch.seconds == {"outer": 103, "inner": 70, "failing": 1000}
+
+
 def test_no_clip_is_infinity_and_further_fields_reach_the_trainer(tmp_path):
-    config = RunConfig(**{**TINY.to_dict(), "epsilon": None, "trainer": {"beta": 0.01}})
+    config = changed(epsilon=None, trainer={"beta": 0.01})
     args = trainer_config(config, str(tmp_path))
     assert args.beta == 0.01
     assert args.clip_range == (float("inf"), float("inf"))
     assert args.per_device_train_batch_size == 32
     assert args.steps_per_generation == 2
+    split = trainer_config(changed(micro_batches=4), str(tmp_path))
+    assert (split.per_device_train_batch_size, split.gradient_accumulation_steps) == (8, 4)
+    assert split.steps_per_generation == 8 and split.generation_batch_size == args.generation_batch_size == 64
 
 
 @pytest.mark.parametrize(
@@ -107,11 +209,13 @@ def test_no_clip_is_infinity_and_further_fields_reach_the_trainer(tmp_path):
             "'entropy_controls' is not one of CovGRPOConfig; did you mean 'entropy_control'",
         ),
         ({"learning_rate": 1e-3}, "'learning_rate' is decided by the run's own fields"),
+        ({"gradient_accumulation_steps": 2}, "'gradient_accumulation_steps' is decided by the run's own fields"),
+        ({"top_p": 0.9}, "'top_p' would do nothing, because runs do not use TRL's sampler"),
     ],
 )
 def test_a_wrong_trainer_field_is_named(trainer, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
-        trainer_config(RunConfig(**{**TINY.to_dict(), "trainer": trainer}), str(tmp_path))
+        trainer_config(changed(trainer=trainer), str(tmp_path))
 
 
 def test_a_missing_base_is_one_clear_error():

@@ -39,6 +39,12 @@ COLUMNS = {
     "completions/clipped_ratio": "completion_length/truncated",
 }
 
+# Of TRL's sampler, in whose place ours draws from the policy's own distribution.
+SAMPLER_FIELDS = (
+    *("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs", "cache_implementation"),
+    *("use_vllm", "use_transformers_paged"),
+)
+
 # Named twice by the trainer, the same in every row, or not the same in a repeated run.
 UNRECORDED = ("rewards/", "reward_std", "completions/", "epoch", "num_tokens", "learning_rate", "step_time")
 
@@ -188,7 +194,8 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
     """The trainer's configuration for a run: constant learning rate and no weight decay, as the authors' scripts.
 
     Raises:
-        ConfigError: when ``config.trainer`` names a field that is unknown, or one that the run's own fields decide.
+        ConfigError: when ``config.trainer`` names a field that is unknown, one that the run's own fields decide, or one
+            of TRL's sampler, which is not used.
     """
     sequences = config.prompts_per_rollout * config.num_generations
     decided = {
@@ -227,6 +234,10 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
     for name in config.trainer:
         if name in decided:
             raise ConfigError(f"trainer field {name!r} is decided by the run's own fields; remove it from `trainer`")
+        if name in SAMPLER_FIELDS:
+            raise ConfigError(
+                f"trainer field {name!r} would do nothing, because runs do not use TRL's sampler; remove it from `trainer`"
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ", which has TRL's GRPOConfig's fields and its own"
