@@ -158,7 +158,7 @@ def _print_verdicts(profile: str) -> None:
     rows = [("claim", "paper", "ours", "n", "verdict")]
     for claim in load_ledger().claims:
         rows += [
-            (f"{claim.number}. {finding.title}", finding.printed_as, finding.ours, str(finding.n), finding.verdict)
+            (f"{claim.number}. {finding.title}", finding.printed_as, finding.ours, str(finding.n), finding.word)
             for finding in findings
             if finding.claim == claim.id
         ]
