@@ -8,9 +8,9 @@ import nbformat
 import pytest
 import yaml
 
-from repro import book, claims, paths
+from repro import book, claims, fragments, paths
 from repro.book import BookError
-from repro.claims import Verdict
+from repro.claims import Kind, Verdict
 from repro.profiles import load_profile
 from repro.tasks.strategies import STANDARD
 
@@ -63,25 +63,90 @@ def executed(tmp_path):
     return tmp_path / "smoke"
 
 
+@pytest.fixture
+def question(claim, monkeypatch):
+    """An open question beside claim 1: two predictions, one of which needs no runs; the ledger of the tests with it."""
+    part = dataclasses.replace(claim.subclaims[0], id="early", title="Early fall", figure="fig-collapse")
+    exact = dataclasses.replace(part, id="exact", title="Exact number", arms=(), figure=None)
+    asked = dataclasses.replace(claim, id="asked", kind=Kind.QUESTION, title="Why early?", subclaims=(part, exact))
+    ledger = claims.Ledger({}, (claim, asked))
+    monkeypatch.setattr(claims, "load_ledger", lambda: ledger)
+    return asked
+
+
+def answers(question, verdicts, **fields):
+    """Findings for a question's sub-claims, with these verdicts and fields."""
+    return [
+        claims.Finding(
+            claim=question.id,
+            kind=question.kind,
+            subclaim=part.id,
+            title=part.title,
+            printed=None,
+            printed_as="not reported",
+            unit="share",
+            criterion="at least 50 %",
+            verdict=verdict,
+            note="",
+            seeds=(),
+            values=(),
+            **{"estimate": 0.7, "low": 0.6, "high": 0.8, "n": 3 if part.arms else 0} | fields,
+        )
+        for part, verdict in zip(question.subclaims, verdicts, strict=True)
+    ]
+
+
 def test_the_verdict_table_has_every_finding(claim, recorded, smoke):
     findings = claims.measure(claim, recorded)
-    table = book._verdict_table(smoke, findings)
+    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
     for finding in findings:
-        row = f"* - {finding.title}\n  - {finding.printed_as}\n  - {finding.ours}\n  - 3\n  - smoke\n"
+        title = f"{{doc}}`{finding.title} </claims/collapse>`"
+        row = f"* - {title}\n  - {finding.printed_as}\n  - {finding.ours}\n  - 3\n  - smoke\n"
         assert f"{row}  - {{bdg-success}}`reproduced`\n" in table
     assert f"{{doc}}`Claim 1 </{claim.page}>`" in table
     assert "Underpowered:" not in table
+    assert fragments.verdict_table(smoke, findings, Kind.QUESTION, ()) == "This copy has none.\n"
 
 
 def test_underpowered_findings_say_why(claim, recorded, smoke):
     findings = claims.measure(claim, recorded[:1])
-    table = book._verdict_table(smoke, findings)
+    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
     assert table.count("{bdg-muted}`underpowered`") == 1 + len(findings)
     assert table.count("1 of at least 3 seeds") == 1
 
 
+def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, question, recorded, smoke):
+    findings = [*claims.measure(claim, recorded), *answers(question, (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED))]
+    table = fragments.verdict_table(smoke, findings, Kind.QUESTION, ("fig-collapse",))
+    assert "**{doc}`Why early? </claims/collapse>`** {bdg-warning}`partly as predicted`" in table
+    early, exact = table.split("* - ")[2:]
+    assert early.startswith("{doc}`Early fall </claims/collapse>` ({numref}`fig-collapse`)\n")
+    assert "  - 3\n  - smoke\n  - {bdg-success}`as predicted`\n" in early
+    assert exact.startswith("{doc}`Exact number </claims/collapse>`\n")
+    assert "  - -\n  - smoke\n  - {bdg-danger}`not as predicted`\n" in exact
+    assert "Why early" not in fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
+    summary = fragments.claim_summary(question, answers(question, (Verdict.REPRODUCED, Verdict.UNDERPOWERED)), ())
+    assert "Our predictions: {bdg-muted}`underpowered`" in summary
+    assert "  - Predicted\n" in summary and "reproduced" not in summary.lower()
+    assert "numref" not in summary
+
+
+def test_criteria_of_a_question_are_predictions(question):
+    text = fragments.criteria(question)
+    assert ": Predicted: at least 50 %. Measured by `repro.claims.measures.collapse.entropy_share` with " in text
+    assert "minimum 0.05, on `grpo`. " in text
+    assert "minimum 0.05, without runs. " in text
+
+
+def test_every_ledger_entry_has_its_fragments(claim, question, recorded, smoke, executed):
+    source = book.assemble(smoke, claims.measure(claim, recorded), recorded, executed)
+    text = (source / "_generated" / "claim-asked.md").read_text()
+    assert "Our predictions: none in this copy" in text
+    assert (source / "_generated" / "criteria-asked.md").is_file()
+
+
 def test_every_verdict_has_a_badge():
-    assert set(book.BADGES) == set(Verdict)
+    assert set(fragments.BADGES) == set(Verdict)
 
 
 def test_a_profile_with_too_few_seeds_is_announced_on_every_page(claim, recorded, smoke, executed):
@@ -89,6 +154,24 @@ def test_a_profile_with_too_few_seeds_is_announced_on_every_page(claim, recorded
     sentence = "Profile smoke has 2 seeds where a verdict needs 3: every verdict in this copy is underpowered."
     assert yaml.safe_load((source / "_config.yml").read_text())["html"]["announcement"] == sentence
     assert (source / "_generated" / "banner.md").read_text().startswith(f":::{{warning}}\n{sentence}")
+
+
+def test_exact_numbers_and_missing_arms_do_not_count_as_short(claim, question, recorded, smoke):
+    verdicts = (Verdict.REPRODUCED, Verdict.REPRODUCED)
+    enough = [*claims.measure(claim, recorded), *answers(question, verdicts)]
+    assert fragments.shortfall(smoke, enough) == ""
+    assert "no runs" not in fragments.banner(smoke, enough)
+    missing = answers(question, verdicts, n=0, estimate=None, low=None, high=None)
+    assert fragments.shortfall(smoke, [*enough[:6], *missing]) == ""
+    assert "It has no runs for 2 of 8 verdicts." in fragments.banner(smoke, [*enough[:6], *missing])
+
+
+def test_a_profile_that_is_short_for_most_verdicts_says_for_how_many(claim, question, recorded, smoke):
+    findings = [*claims.measure(claim, recorded[:1]), *answers(question, (Verdict.REPRODUCED, Verdict.REPRODUCED))]
+    expected = "has 1 seed where a verdict needs 3: 6 of 8 verdicts in this copy are underpowered."
+    assert expected in fragments.shortfall(smoke, findings)
+    few = [*claims.measure(claim, recorded[:2])[:1], *answers(question, (Verdict.REPRODUCED, Verdict.REPRODUCED))]
+    assert fragments.shortfall(smoke, few) == ""
 
 
 def test_a_profile_with_enough_seeds_is_not(claim, recorded, smoke, executed):
@@ -126,30 +209,54 @@ def test_a_missing_notebook_is_named_with_its_remedy(claim, recorded, smoke, tmp
 
 
 def test_the_status_names_what_made_the_runs(recorded, smoke):
-    text = book._status(smoke, recorded)
+    text = fragments.status(smoke, recorded)
     for part in ("`smoke`: ", "abc1234", "0123456789abcdef", "A CPU (cpu, threads: 1)", "torch 2.13.0"):
         assert part in text
     # 60 + 61 + 62 seconds
-    assert "3 runs, 3.0 minutes of training in all" in text
-    assert "* - `grpo-m-seed2-0123456789ab`\n  - 62\n  - 2026-11-20 10:00:00\n" in text
+    assert "3 runs, 3.0 minutes of training in all, the first started at 2026-11-20 10:00:00 (UTC)" in text
+    assert "* - `grpo`\n  - \n  - 0, 1, 2\n  - 183\n" in text
+
+
+def test_arms_are_told_by_what_they_change(make_run, smoke):
+    control = {"entropy_control": "kl_cov", "entropy_control_fraction": 0.02}
+    runs = [make_run(0), make_run(1)]
+    runs += [
+        make_run(0, arm=arm, updates_per_rollout=8, **own)
+        for arm, own in (("grpo8", {}), ("unclipped", {"epsilon": None}))
+    ]
+    runs += [make_run(seed, arm="kl_cov", updates_per_rollout=8, trainer=control) for seed in (0, 1)]
+    runs = [SimpleNamespace(**vars(run), name=run.name, provenance=provenance(10)) for run in runs]
+    assert list(fragments._arm_rows(smoke, runs)) == [
+        ("*collapse*", "", "", ""),
+        ("`grpo`", "", "0, 1", "20"),
+        ("*fixes*", "`updates_per_rollout` 8", "", ""),
+        ("`grpo8`", "", "0", "10"),
+        ("`unclipped`", "`epsilon` none", "0", "10"),
+        ("`kl_cov`", "`entropy_control` kl_cov, `entropy_control_fraction` 0.02", "0, 1", "20"),
+    ]
+    settings = fragments.settings(runs)
+    assert "* - `updates_per_rollout`\n  - 4\n" in settings and "kl_cov" not in settings
+    assert "{doc}`/status` says what the other 3 arms change of these." in settings
 
 
 def test_the_settings_are_those_of_the_runs(recorded):
-    text = book._settings(recorded)
+    text = fragments.settings(recorded)
     assert "* - `seed`\n  - 0, 1, 2\n" in text
     assert "* - `steps`\n  - 240\n" in text
     assert "* - `epsilon_high`\n  - none\n" in text
-    assert text.count("* - ") == 1 + len(dataclasses.fields(recorded[0].config))
+    # All fields and the header, but for `trainer`, whose fields stand for themselves; here it has none.
+    assert text.count("* - ") == len(dataclasses.fields(recorded[0].config))
+    assert "status" not in text
 
 
 def test_the_strategies_are_those_of_the_code():
-    text = book._strategies()
+    text = fragments.strategies()
     for one in STANDARD.strategies:
         assert f"* - `{one.mark}`\n" in text
 
 
 def test_the_criteria_are_the_ledgers(claim):
-    text = book._criteria(claim)
+    text = fragments.criteria(claim)
     for part in claim.subclaims:
         assert part.criterion.text(part.unit) in text
         assert part.reason in text

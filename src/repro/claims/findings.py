@@ -259,14 +259,15 @@ def measure_profile(profile: str, ledger: Ledger | None = None) -> list[Finding]
 
 
 def table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Findings as a table to show: a row per sub-claim."""
+    """Findings of a claim, or of an open question, as a table to show: a row per sub-claim."""
+    expected = "Predicted" if any(finding.kind is Kind.QUESTION for finding in findings) else "Reproduced if"
     rows = [
         {
             "Sub-claim": finding.title,
             "Paper": finding.printed_as,
             "Ours (95 % interval)": finding.ours,
             "n": finding.n,
-            "Reproduced if": finding.criterion,
+            expected: finding.criterion,
             "Verdict": f"{finding.word} ({finding.note})" if finding.note else finding.word,
         }
         for finding in findings
