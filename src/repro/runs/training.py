@@ -236,7 +236,7 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
             raise ConfigError(f"trainer field {name!r} is decided by the run's own fields; remove it from `trainer`")
         if name in SAMPLER_FIELDS:
             raise ConfigError(
-                f"trainer field {name!r} would do nothing, because runs do not use TRL's sampler; remove it from `trainer`"
+                f"trainer field {name!r} would do nothing, because runs do not use TRL's sampler; remove it"
             )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
