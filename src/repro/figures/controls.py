@@ -93,6 +93,12 @@ UNCONTROLLED = {
 }
 CONTROLLERS = {"kl_target": ("KL-Cov to a target", "o"), "bonus_target": ("bonus to a target", "P")}
 FIXES = {"clip_higher": "clip-higher", "clip_cov": "Clip-Cov", "kl_cov": "KL-Cov"}
+TARGET_ARMS = {prefix: [f"{prefix}_{round(100 * target)}" for target in TARGETS] for prefix in CONTROLLERS}
+PLANE_ARMS = [*UNCONTROLLED, *(arm for arms in TARGET_ARMS.values() for arm in arms)]
+ARMS = list(dict.fromkeys([*CLIP_ARMS, *RULES, *SCOPES, *MAP_ARMS, *RANDOM, *PLANE_ARMS]))
+"""All arms whose runs the figures take."""
+LEVEL_ARMS = list(dict.fromkeys([*CLIP_ARMS, *RULES, *SCOPES, *RANDOM]))
+"""Arms with 8 updates per rollout and one base policy, whose levels can stand beside each other."""
 
 _ENDING_COLOURS = {Ending.COLLAPSES: PALETTE[0], Ending.HOLDS: PALETTE[2], Ending.EXPLODES: PALETTE[3]}
 _QUANTITIES = (("entropy", "Entropy (nat per token)", ENTROPY_COLOUR), ("accuracy", "Accuracy (%)", ACCURACY_COLOUR))
@@ -412,14 +418,13 @@ def random_rewards_caption(runs: Runs) -> str:
 
 def plane(runs: Runs) -> Figure:
     """Arms in the plane of final entropy and final accuracy: the controlled ones by target, the others as they are."""
-    arms = [*UNCONTROLLED, *_target_arms()]
-    step = common_step([run for arm in arms for run in runs[arm]])
+    step = common_step([run for arm in PLANE_ARMS for run in runs[arm]])
     points = {
         arm: (
             [token_entropy_before(run, step, WINDOW) for run in runs[arm]],
             [100 * level_before(run, "accuracy", step, WINDOW) for run in runs[arm]],
         )
-        for arm in arms
+        for arm in PLANE_ARMS
     }
     with mpl.rc_context(STYLE):
         figure, [axes] = panels(1, 4.8)
@@ -429,17 +434,13 @@ def plane(runs: Runs) -> Figure:
             _draw_point(axes, points[arm], "0.35", marker)
             axes.plot([], [], color="0.35", marker=marker, markersize=7, linestyle="", label=label)
         for (prefix, (label, marker)), colour in zip(CONTROLLERS.items(), (PALETTE[0], PALETTE[1]), strict=True):
-            for arm in _target_arms(prefix):
+            for arm in TARGET_ARMS[prefix]:
                 _draw_point(axes, points[arm], colour, marker)
             axes.plot([], [], color=colour, marker=marker, markersize=7, linestyle="", label=label)
         axes.set(title="Accuracy (%)", xlabel="Entropy (nat, token mean)")
         axes.grid(axis="x")
         _legend_below(figure, axes)
     return figure
-
-
-def _target_arms(*prefixes: str) -> list[str]:
-    return [f"{prefix}_{round(100 * target)}" for prefix in prefixes or CONTROLLERS for target in TARGETS]
 
 
 def _draw_point(axes: Axes, values: tuple[list[float], list[float]], colour: Any, marker: str) -> None:
@@ -454,10 +455,9 @@ def _draw_point(axes: Axes, values: tuple[list[float], list[float]], colour: Any
 
 def plane_caption(runs: Runs) -> str:
     """Caption of `plane`, with n and the intervals."""
-    arms = [*UNCONTROLLED, *_target_arms()]
     return (
         "Entropy (entropy/token_mean, which the controllers see) against validation accuracy (mean@k), "
-        f"{_moment(runs, arms)}. Dotted: the targets of the two controllers. {_marks(runs, arms)}"
+        f"{_moment(runs, PLANE_ARMS)}. Dotted: the targets of the two controllers. {_marks(runs, PLANE_ARMS)}"
     )
 
 
@@ -465,10 +465,10 @@ def tracking(runs: Runs) -> Figure:
     """Entropy of both controllers over training, a panel a target."""
     with mpl.rc_context(STYLE):
         figure, axes_of = panels(len(TARGETS), 7.2)
-        for axes, target in zip(axes_of, TARGETS, strict=True):
+        for number, (axes, target) in enumerate(zip(axes_of, TARGETS, strict=True)):
             axes.axhline(target, color="0.2", linewidth=1)
             for (prefix, (label, _)), colour, dashes in zip(CONTROLLERS.items(), PALETTE, ("-", "--"), strict=False):
-                group = runs[f"{prefix}_{round(100 * target)}"]
+                group = runs[TARGET_ARMS[prefix][number]]
                 table = pd.concat(
                     [tracking_curve(run).assign(seed=run.config.seed) for run in group], ignore_index=True
                 )

@@ -5,16 +5,17 @@ have reached (`common_step`), or the last rollout where they differ in their upd
 Levels there are means over the last `window` (a fraction) of that stretch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
-from repro.claims.curves import accuracy_curve, level_at_step
+from repro.claims.curves import accuracy_curve, entropy_curve, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed
-from repro.ops.stats import stretch_mean
+from repro.claims.words import spell_interval
+from repro.ops.stats import stretch_mean, t_interval
 from repro.runs import Run
 
 TOKEN_ENTROPY = "entropy/token_mean"
@@ -39,8 +40,16 @@ def common_rollout(runs: Sequence[Run]) -> int:
 
 
 def level_before(run: Run, quantity: str, step: int, window: float) -> float:
-    """Mean of `quantity` ('entropy' in nats or 'accuracy') over the last `window` of the first `step` steps."""
-    return level_at_step(run, quantity, step * (1 - window / 2), step * window)
+    """Mean of `quantity` ('entropy' in nats or 'accuracy') over the last `window` of the first `step` steps.
+
+    What was measured after them has no part in it.
+    """
+    return _mean_before({"entropy": entropy_curve, "accuracy": accuracy_curve}[quantity](run), quantity, step, window)
+
+
+def _mean_before(curve: pd.DataFrame, quantity: str, step: int, window: float) -> float:
+    curve = curve[curve["step"] <= step]
+    return stretch_mean(curve["step"], curve[quantity], step * (1 - window), step)
 
 
 def _by_rollout(run: Run, column: str) -> pd.Series:
@@ -238,8 +247,7 @@ def tracking_curve(run: Run) -> pd.DataFrame:
 
 def token_entropy_before(run: Run, step: int, window: float) -> float:
     """Mean of the token-mean entropy in nats over the last `window` of the first `step` steps."""
-    curve = tracking_curve(run)
-    return stretch_mean(curve["step"], curve["entropy"], step * (1 - window), step)
+    return _mean_before(tracking_curve(run), "entropy", step, window)
 
 
 @per_seed
@@ -248,3 +256,15 @@ def tracking_error(run: Run, *, since: float) -> float:
     curve = tracking_curve(run)
     late = curve["entropy"][curve["step"] >= since * run.config.steps]
     return float((late - run.config.trainer["entropy_target"]).abs().mean())
+
+
+def describe(runs: Mapping[str, Sequence[Run]], *, window: float = 1 / 8) -> dict[str, str]:
+    """Levels of arms at the last step that all of them have, in words: `<arm>_entropy` in nats and `<arm>_accuracy`."""
+    step = common_step([run for group in runs.values() for run in group])
+    words = {}
+    for arm, group in runs.items():
+        for quantity, unit in (("entropy", "nat"), ("accuracy", "share")):
+            values = [level_before(run, quantity, step, window) for run in group]
+            interval = t_interval(values)[:3] if len(values) > 1 else (values[0], None, None)
+            words[f"{arm}_{quantity}"] = spell_interval(*interval, unit)
+    return words
