@@ -27,6 +27,8 @@ def trained(monkeypatch):
             metrics=pd.DataFrame({"step": steps, "entropy/response_mean": 0.5}),
             evaluations=pd.DataFrame({"step": [0], "accuracy/mean": 0.25}),
             tokens=pd.DataFrame({"step": [1]}),
+            probe=pd.DataFrame({"step": []}),
+            timing={"update": 0.1},
         )
 
     module = ModuleType("repro.runs.training")
@@ -76,18 +78,24 @@ def test_debug_shows_where_an_error_comes_from(monkeypatch):
         main(["status", "--profile", "huge"])
 
 
-def test_run_trains_records_and_gives_a_receipt(build, trained, tmp_path, capsys):
+def test_run_trains_records_and_gives_a_receipt(build, trained, capsys):
     arguments = ["run", "--profile", "smoke", "--seed", "7", "--set", "steps=2", "--set", "trainer={beta: 0.1}"]
-    receipt = tmp_path / "receipt.json"
-    assert main([*arguments, "--receipt", str(receipt)]) == 0
+    assert main([*arguments, "--receipt"]) == 0
     (config,) = trained
     assert (config.seed, config.steps, config.arm, dict(config.trainer)) == (7, 2, "grpo", {"beta": 0.1})
     assert f"{config.name}: trained ({build / 'runs' / config.name})" in capsys.readouterr().out
+    receipt = build / "receipts" / f"{config.name}.json"
     first = receipt.read_text()
     assert str(build / "runs" / config.name) in first
-    assert main([*arguments, "--receipt", str(receipt)]) == 0
+    assert main([*arguments, "--receipt"]) == 0
     assert len(trained) == 1 and receipt.read_text() == first
     assert f"{config.name}: recorded already" in capsys.readouterr().out
+
+
+def test_run_takes_several_seeds(build, trained):
+    assert main(["run", "--profile", "smoke", "--arm", "kl_cov", "--seed", "3", "1"]) == 0
+    assert [(config.arm, config.seed) for config in trained] == [("kl_cov", 3), ("kl_cov", 1)]
+    assert not (build / "receipts").exists()
 
 
 def test_run_sets_the_threads_of_one_operation(build, trained, monkeypatch):
@@ -97,14 +105,18 @@ def test_run_sets_the_threads_of_one_operation(build, trained, monkeypatch):
 
 
 def test_status_shows_every_run(build, trained, capsys):
-    first, second = load_profile("smoke").all_configs()[:2]
+    configs = load_profile("smoke").all_configs()
+    for name in {config.base for config in configs}:
+        weights = build.parent / "bases" / name / "model.safetensors"
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_bytes(name.encode())
     assert main(["run", "--profile", "smoke"]) == 0
     capsys.readouterr()
     assert main(["status", "--profile", "smoke"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["run", "status", "minutes", "entropy", "accuracy"]
-    assert rows[1] == [first.name, "current", "0.0", "0.500", "0.250"]
-    assert rows[2] == [second.name, "missing"]
+    assert rows[1] == [configs[0].name, "current", "0.0", "0.500", "0.250"]
+    assert rows[2:] == [[config.name, "missing"] for config in configs[1:]]
 
 
 def test_profiles_are_listed(capsys):
