@@ -187,7 +187,7 @@ class CovGRPOTrainer(GRPOTrainer):
             bounds, draw = (-math.inf, math.inf), self.generator
             return select_band(covariance, mask, fraction, *bounds, minimum=minimum, generator=draw, group=group)
         advantages = broadcast_advantages(log_probs, advantages)
-        candidates = (mask != 0) & (advantages > 0 if tokens == "positive_advantage" else advantages < 0)
+        candidates = advantages > 0 if tokens == "positive_advantage" else advantages < 0
         score = -log_probs.to(covariance.dtype) if tokens == "rare_failing" else covariance
         # The fraction is one of the whole pool, so the other tokens stay in it, under all candidates.
         score = torch.where(candidates, score, torch.finfo(score.dtype).min)
