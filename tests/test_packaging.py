@@ -92,7 +92,7 @@ def test_wheel_works_outside_a_checkout(tmp_path):
         archive.extractall(tmp_path / "site")
         members = archive.namelist()
     assert {name.split("/")[0] for name in members} == {"repro", f"repro-{repro.__version__}.dist-info"}
-    assert "repro/_data/configs/claims.yaml" in members
+    assert "repro/_data/configs/claims/01_collapse.yaml" in members
     for base in (ROOT / "bases").glob("*/model.safetensors"):
         assert f"repro/_data/bases/{base.parent.name}/model.safetensors" in members
     code = (
