@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from repro import claims
 from repro.claims.measures import covariance as measures
@@ -244,6 +245,7 @@ def top(runs: Sequence[Run]) -> Figure:
         means.plot([], [], label="paper, Table 1", **style.PAPER_DOTS)
         means.plot([], [], label="our seeds", **style.SEED_DOTS)
         means.set(title="Mean covariance", xscale="log", yscale="log", xlabel="Top share of tokens (%)", ylabel="")
+        means.set_ylim(0.1, 10)
         means.legend()
         table = pd.concat([measures.top_tokens(run, 0.02) for run in runs], ignore_index=True)
         for name, marker, colour, rows in (
@@ -258,7 +260,10 @@ def top(runs: Sequence[Run]) -> Figure:
         bound = float(np.mean([measures.sign_bound(run) for run in runs]))
         who.axhline(bound, color=style.PALETTE[0], linestyle=":", label="no advantage above 0 can pass")
         who.set(title="Covariance of a token", xscale="log", xlabel="Probability of the token", ylabel="")
+        who.set_xlim(10 ** np.floor(table["log_prob"].min() / np.log(10)), 1.2)
         who.legend(fontsize="x-small")
+        for axis in (means.xaxis, means.yaxis, who.xaxis):
+            axis.set_minor_formatter(NullFormatter())
     return figure
 
 
