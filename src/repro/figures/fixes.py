@@ -15,13 +15,12 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from repro import claims
 from repro.claims.measures import fixes as measures
+from repro.claims.measures.fixes import BASELINE, WINDOW
 from repro.figures import style
-from repro.ops.stats import Interval, t_interval
+from repro.ops.stats import t_interval
 from repro.paper import read_methods, read_results
 from repro.runs import Run
 
-WINDOW = 1 / 8
-BASELINE = "grpo8"
 # Name, the paper's name, colour, line and marker of each method, so that colour alone carries nothing.
 METHODS = {
     "grpo8": ("GRPO", style.PALETTE[7], "-", "o"),
@@ -115,7 +114,7 @@ def differences(arms: Arms) -> Figure:
     with mpl.rc_context(style.STYLE | {"axes.grid.axis": "x"}):
         figure, [axes] = style.panels(1, 3.9)
         for height, arm in enumerate(others):
-            points = 100 * accuracy_differences(arms, arm)
+            points = 100 * measures.accuracy_differences(arms, arm)
             if points.size > 1:
                 smallest = measures.minimum_detectable(points)
                 axes.barh(height, 2 * smallest, left=-smallest, height=0.66, color="0.85", zorder=0)
@@ -225,8 +224,8 @@ def levels_caption(arms: Arms) -> str:
         parts.append(f"{title}: {steps} steps, n = {len(seeds)}")
     return (
         "Entropy (left, nats, logarithmic) and validation accuracy (right, per cent) over the last 1/8 of the steps "
-        f"that all levels of a setting have ({'; '.join(parts)}). Thin lines: seeds that all levels have; thick: mean. 0 "
-        "is plain GRPO for the bonus and the reference KL, unclipped GRPO for KL-Cov, and GRPO clipped at [0, 2] for "
+        f"that all levels of a setting have ({'; '.join(parts)}). Thin lines: seeds that all levels have; thick: mean. "
+        "0 is plain GRPO for the bonus and the reference KL, unclipped GRPO for KL-Cov, and GRPO clipped at [0, 2] for "
         "Clip-Cov. Intervals of the trends are in the table of verdicts."
     )
 
@@ -264,20 +263,6 @@ def table_2_caption() -> str:
         "mean of the seven benchmarks weighted by the responses evaluated in each, 8844 in all, as counted in the data "
         "files of a fork of the authors' code; circles: plain mean of the benchmarks."
     )
-
-
-def accuracy_differences(arms: Arms, arm: str, baseline: str = BASELINE) -> np.ndarray:
-    """Accuracy at the end of `arm` minus `baseline`, as fractions, one per seed that both have."""
-    levels = measures.end_levels([arms[baseline], arms[arm]], "accuracy", WINDOW)
-    return levels[:, 1] - levels[:, 0]
-
-
-def end_interval(runs: Sequence[Run], quantity: str) -> Interval:
-    """Level of one arm at its end: mean over seeds with its interval, whose ends are None with one seed."""
-    values = measures.end_levels([runs], quantity, WINDOW)[:, 0]
-    if values.size == 1:
-        return Interval(float(values[0]), None, None, 1, claims.LEVEL)
-    return t_interval(values, claims.LEVEL)
 
 
 def pass_powers(arms: Arms) -> list[int]:

@@ -4,7 +4,7 @@ Arms of different lengths are compared at the end of the shortest one's length: 
 the last `window` of that common length, for every arm alike. Differences and ratios are paired by seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,16 @@ from scipy import stats as scipy_stats
 from repro.claims.curves import entropy_curve, level_at, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
+from repro.claims.words import spell, spell_interval
 from repro.ops.stats import Interval, stretch_mean, t_interval
 from repro.paper import BENCHMARKS, read_results
 from repro.runs import Run
 
 LEVEL = 0.95
+BASELINE = "grpo8"
+METHODS = ("grpo8", "clip_higher", "clip_cov", "kl_cov", "unclipped")
+# The last part of training that "at the end" is: the ledger's, for what is described beside its sub-claims.
+WINDOW = 1 / 8
 LENGTH = "completion_length/mean"
 # Under this a policy is sure of everything, and a ratio of two such entropies is a ratio of rounding errors.
 _SURE = 1e-9
@@ -240,6 +245,47 @@ def table_exceptions() -> Interval:
     table = read_results().set_index(["size", "method"])
     methods = [(size, method) for size, method in table.index if method in ("Clip-Cov", "KL-Cov")]
     return _exact(sum((table.loc[one, BENCHMARKS] <= table.loc[(one[0], "GRPO"), BENCHMARKS]).sum() for one in methods))
+
+
+def accuracy_differences(arms: Mapping[str, Sequence[Run]], arm: str) -> np.ndarray:
+    """Accuracy at the end of `arm` minus plain GRPO's, as fractions, one per seed that both have."""
+    levels = end_levels([arms[BASELINE], arms[arm]], "accuracy", WINDOW)
+    return levels[:, 1] - levels[:, 0]
+
+
+def selected_per_rollout(run: Run) -> float:
+    """Tokens that a rollout has restricted, mean over training; 0 for an arm that restricts none."""
+    if "selected/count" not in run.metrics.columns:
+        return 0.0
+    return float(run.metrics["selected/count"].fillna(0).mean() * run.config.updates_per_rollout)
+
+
+def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
+    """Levels behind the ratios and differences, in words, by name.
+
+    For each of the `METHODS` `entropy_<arm>`, `accuracy_<arm>` and `length_<arm>` at its end, `pass_8_<arm>` and
+    `pass_64_<arm>` after training, `selected_<arm>` and, but for plain GRPO, `difference_<arm>` in accuracy and
+    `detectable_<arm>`, the smallest difference that this number of seeds sees with 80 % power.
+    """
+    words = {}
+    for arm in METHODS:
+        for quantity, unit in (("entropy", "nat"), ("accuracy", ""), ("length", "tokens")):
+            words[f"{quantity}_{arm}"] = _mean_in_words(end_levels([arms[arm]], quantity, WINDOW)[:, 0], unit)
+        for k in (8, 64):
+            words[f"pass_{k}_{arm}"] = _mean_in_words([pass_at(run, k) for run in arms[arm]], "")
+        words[f"selected_{arm}"] = _mean_in_words([selected_per_rollout(run) for run in arms[arm]], "tokens")
+        if arm != BASELINE:
+            differences = accuracy_differences(arms, arm)
+            words[f"difference_{arm}"] = _mean_in_words(differences, "points")
+            smallest = spell(minimum_detectable(differences), "points") if differences.size > 1 else "an unknown size"
+            words[f"detectable_{arm}"] = smallest
+    return words
+
+
+def _mean_in_words(values: Sequence[float], unit: str) -> str:
+    if len(values) == 1:
+        return spell_interval(float(values[0]), None, None, unit)
+    return spell_interval(*t_interval(values, LEVEL)[:3], unit)
 
 
 def _logs(levels: np.ndarray) -> np.ndarray:
