@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from repro import evaluation
 from repro.evaluation import evaluate, fixed_seed, pass_at_k, sample
 from repro.policies.family import make_model, make_tokenizer
 from repro.tasks import get_task
@@ -44,7 +45,8 @@ def test_accuracy_counts_right_completions(policy, monkeypatch):
     problems = get_task("arithmetic").dataset("validation", 0, 2)
     right, wrong = [f"={answer}" for answer in problems["answer"]], "=x"
 
-    def completions(model, tokenizer, prompts, *, temperature, max_completion_length):
+    def completions(model, tokenizer, prompts, samples=1, *, temperature, max_completion_length):
+        assert (prompts, samples) == (list(problems["prompt"]), 2 if temperature else 1)
         return [right[0], wrong, wrong, wrong] if temperature else [wrong, right[1]]
 
     monkeypatch.setattr("repro.evaluation.sample", completions)
@@ -60,8 +62,22 @@ def test_sampling_follows_the_seed_and_stops_at_the_length(policy):
     texts = []
     for seed in (0, 0, 1):
         with fixed_seed(seed):
-            texts.append(sample(model, tokenizer, ["1+2:"] * 8, **draw))
+            texts.append(sample(model, tokenizer, ["1+2:"], 8, **draw))
     assert texts[0] == texts[1] != texts[2]
     greedy = [sample(model, tokenizer, ["1+2:"], temperature=0, max_completion_length=5) for _ in range(2)]
     assert greedy[0] == greedy[1]
     assert all(len(text) <= 5 * len("<unk>") for text in texts[0])
+
+
+def test_samples_stand_together_and_chunks_do_not_mix_them(policy, monkeypatch):
+    """Greedy completions tell whose they are: two chunks of prompts give what one does."""
+    model, tokenizer = policy
+    prompts = ["1+2:", "7*8-1+3:", "9-4*2:", "3:", "5*5*5:"]
+    settings = {"temperature": 0, "max_completion_length": 5}
+    alone = [sample(model, tokenizer, [prompt], **settings)[0] for prompt in prompts]
+    assert len(set(alone)) > 1
+    thrice = [text for text in alone for _ in range(3)]
+    assert sample(model, tokenizer, prompts, 3, **settings) == thrice
+    for rows in (1, 7):
+        monkeypatch.setattr(evaluation, "ROWS", rows)
+        assert sample(model, tokenizer, prompts, 3, **settings) == thrice

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 
 import pytest
 import torch
@@ -12,7 +13,15 @@ from repro.errors import BaseError, ConfigError
 from repro.policies import base as bases
 from repro.policies.base import BaseRecipe, load_base, make_bases, train_base
 from repro.policies.family import CHARACTERS, WIDTHS, make_model, make_tokenizer, non_embedding_parameters
-from repro.tasks import get_task, verify
+from repro.policies.sampling import sample_tokens
+from repro.tasks import MIXTURES, get_task, verify
+
+# The least share of problems on which each strategy is carried out as it should be.
+AGREEMENT = {
+    **dict.fromkeys(("xs", "s", "sm", "m"), {"s": 0.8, "p": 0.8, "g": 0.25}),
+    "explore": {"s": 0.8, "p": 0.4, "g": 0.15},
+    "single": {"p": 0.9},
+}
 
 TINY = BaseRecipe("s", clean_steps=2, mixture_steps=2, batch_size=4)
 
@@ -32,7 +41,9 @@ def test_tokenizer_is_one_token_a_character_and_round_trips(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("size", "millions"), [("s", 0.13), ("m", 0.53), ("l", 2.1), ("xl", 8.4)])
+@pytest.mark.parametrize(
+    ("size", "millions"), [("xs", 0.033), ("s", 0.13), ("sm", 0.30), ("m", 0.53), ("l", 2.1), ("xl", 8.4)]
+)
 def test_sizes(size, millions):
     with torch.device("meta"):
         model = make_model(size, make_tokenizer())
@@ -40,9 +51,9 @@ def test_sizes(size, millions):
 
 
 def test_an_unknown_size_names_the_known_ones():
-    with pytest.raises(ConfigError, match="'xxl' is unknown; the sizes are s, m, l, xl"):
+    with pytest.raises(ConfigError, match="'xxl' is unknown; the sizes are xs, s, sm, m, l, xl"):
         make_model("xxl", make_tokenizer())
-    assert list(WIDTHS) == ["s", "m", "l", "xl"]
+    assert list(WIDTHS) == ["xs", "s", "sm", "m", "l", "xl"]
 
 
 def test_training_a_base_repeats_and_follows_its_seed():
@@ -83,7 +94,7 @@ def test_a_missing_base_and_an_unknown_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(bases, "bases_dir", lambda: tmp_path)
     with pytest.raises(BaseError, match="'huge' is not in .*make it with `python -m repro bases huge`"):
         load_base("huge")
-    with pytest.raises(ConfigError, match="'huge' has no recipe; the recipes are s, m, l, xl"):
+    with pytest.raises(ConfigError, match="'huge' has no recipe; the recipes are xs, s, sm, m, l, xl, explore, single"):
         make_bases(["huge"])
     assert list(tmp_path.iterdir()) == []
 
@@ -93,19 +104,26 @@ def test_shipped_bases_are_those_of_the_recipes(name):
     provenance = json.loads((paths.bases_dir() / name / "provenance.json").read_text())
     assert provenance["recipe"] == dataclasses.asdict(bases.RECIPES[name])
     model, tokenizer = load_base(name)
-    # A base computes with every strategy, when the strategy's mark is put in its mouth and it is asked greedily.
-    problems = get_task("arithmetic").dataset("validation", 0, 100)
-    accuracy = {}
-    for mark in "spg":
-        inputs = tokenizer(
-            [prompt + mark for prompt in problems["prompt"]],
-            return_tensors="pt",
-            padding=True,
-            return_token_type_ids=False,
+    # Greedily, and with a strategy's letter put in its mouth, a base writes what the strategy writes without slips.
+    task = get_task("arithmetic")
+    problems = [task.problem("validation", 0, index) for index in range(200)]
+    agree, right = {}, {}
+    for strategy in MIXTURES[bases.RECIPES[name].mixture].strategies:
+        prompts = tokenizer([problem.prompt + strategy.mark for problem in problems])["input_ids"]
+        tokens = sample_tokens(
+            model,
+            prompts,
+            temperature=0,
+            max_new_tokens=12,
+            eos=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
         )
-        output = model.generate(**inputs, max_new_tokens=12, do_sample=False, disable_compile=True)
-        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        accuracy[mark] = sum(map(verify, texts, problems["answer"])) / len(texts)
-    assert accuracy["s"] > 0.8
-    assert accuracy["p"] > 0.8
-    assert 0.2 < accuracy["g"] < 0.7
+        texts = [strategy.mark + text for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        clean = [strategy.solution(problem, random.Random(0), clean=True) for problem in problems]
+        agree[strategy.mark] = sum(map(str.__eq__, texts, clean)) / len(texts)
+        right[strategy.mark] = sum(map(verify, texts, [problem.answer for problem in problems])) / len(texts)
+    assert all(agree[mark] > least for mark, least in AGREEMENT[name].items()), agree
+    assert set(agree) == set(AGREEMENT[name])
+    # Where exploring pays, the reliable strategy has been learned and the common ones are often wrong.
+    if name == "explore":
+        assert right["s"] > 0.8 and max(right["p"], right["g"]) < 0.6

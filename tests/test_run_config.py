@@ -36,6 +36,12 @@ from repro.runs import RunConfig
         ("temperature", None),
         ("advantage_scale", "std"),
         ("eval_every", 0),
+        ("reward", "accurate"),
+        ("reward", None),
+        ("micro_batches", 0),
+        ("eval_samples_last", 0),
+        ("probe_every", -1),
+        ("probe_every", False),
     ],
 )
 def test_refuses_a_bad_value_naming_field_and_value(field, value):
@@ -56,8 +62,14 @@ def test_refuses_an_unknown_field_naming_the_known_ones():
 
 
 def test_refuses_updates_that_do_not_share_a_rollout():
-    with pytest.raises(ConfigError, match="updates_per_rollout=7 does not divide the 24 completions"):
+    message = r"updates_per_rollout={} times micro_batches={} does not divide the 24 completions"
+    with pytest.raises(ConfigError, match=message.format(7, 1)):
         RunConfig(prompts_per_rollout=6, num_generations=4, updates_per_rollout=7)
+    with pytest.raises(ConfigError, match=message.format(8, 2)):
+        RunConfig(prompts_per_rollout=6, num_generations=4, updates_per_rollout=8, micro_batches=2)
+    assert (
+        RunConfig(prompts_per_rollout=6, num_generations=4, updates_per_rollout=4, micro_batches=6).micro_batches == 6
+    )
 
 
 def test_is_frozen_and_does_not_follow_its_arguments():
@@ -93,7 +105,9 @@ def test_identity_is_this_hash(build):
         steps=8,
         prompts_per_rollout=64,
         num_generations=8,
+        reward="accuracy",
         updates_per_rollout=4,
+        micro_batches=1,
         learning_rate=2e-4,
         epsilon=0.2,
         epsilon_high=None,
@@ -103,11 +117,13 @@ def test_identity_is_this_hash(build):
         eval_every=20,
         eval_prompts=256,
         eval_samples=8,
+        eval_samples_last=64,
         eval_temperature=1.0,
+        probe_every=0,
         trainer={},
     )
     assert config.base_sha256 == "f6449b4f736925a0013c6cbeb5cc4129c77576761aa2f694cae0f55b1d43f5c9"
-    assert config.name == "grpo-m-seed0-d8c8a07e5ae1"
+    assert config.name == "grpo-m-seed0-3efbbcb8df0e"
 
 
 @pytest.mark.parametrize(
@@ -130,13 +146,17 @@ def test_identity_is_this_hash(build):
         {"eval_every": 10},
         {"eval_prompts": 128},
         {"eval_samples": 4},
+        {"eval_samples_last": 32},
+        {"reward": "random"},
+        {"micro_batches": 2},
+        {"probe_every": 1},
         {"eval_temperature": 0.6},
         {"trainer": {"beta": 0.1}},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_identity_changes_with_every_field(build, change):
-    assert len(RunConfig().to_dict()) == 19
+    assert len(RunConfig().to_dict()) == 23
     assert RunConfig(**{"base": "m", **change}).identity != RunConfig(base="m").identity
 
 

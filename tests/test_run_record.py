@@ -23,7 +23,7 @@ from repro.runs import RunConfig, load, load_or_train, record, status
 from repro.runs.fingerprint import fingerprint, training_modules
 from repro.runs.progress import Progress
 
-CONFIG = RunConfig(base="m", steps=3, eval_every=1)
+CONFIG = RunConfig(base="m", steps=3, eval_every=1, probe_every=2)
 
 
 @dataclass
@@ -46,6 +46,8 @@ class Trainer:
             metrics=pd.DataFrame({"step": range(1, rows + 1), "entropy/response_mean": rng.random(rows)}),
             evaluations=pd.DataFrame({"step": range(rows + 1), "accuracy/mean": rng.random(rows + 1)}),
             tokens=pd.DataFrame({"token": ["=", "7"], "log_prob": [-0.5, np.nan], "selected": [True, False]}),
+            probe=pd.DataFrame({"step": [1, 3], "lemma1": rng.random(2)} if config.probe_every else {}),
+            timing={"generation": 1.23456, "update": 0.5, "generated_tokens": 321},
         )
 
 
@@ -72,21 +74,30 @@ def test_records_once_and_reads_back(build):
     assert train.calls == 1 and status(CONFIG) == "current"
     assert run.path == again.path == build / "runs" / CONFIG.name and run.name == CONFIG.name
     expected = Trainer()(CONFIG, on_step=None)
-    for table in ("metrics", "evaluations", "tokens"):
+    for table in ("metrics", "evaluations", "tokens", "probe"):
+        assert len(getattr(expected, table))
         pd.testing.assert_frame_equal(getattr(load(CONFIG), table), getattr(expected, table))
     assert visible(build) == [CONFIG.name]
+
+
+def test_a_run_without_probes_has_an_empty_table_of_them(build):
+    config = dataclasses.replace(CONFIG, probe_every=0)
+    assert load_or_train(config, progress=False, train=Trainer()).probe.empty
+    assert status(config) == "current" and len(load(config).probe.columns) == 0
 
 
 def test_provenance_says_what_the_result_depends_on(recorded):
     provenance = load(CONFIG).provenance
     assert provenance["code"] == record.code_fingerprint()
     assert provenance["seed"] == 0 and provenance["seconds"] >= 0
+    assert provenance["timing"] == {"generation": 1.235, "update": 0.5, "generated_tokens": 321}
     assert provenance["base_sha256"] == CONFIG.base_sha256
     assert provenance["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert provenance["versions"]["pandas"] == pd.__version__
     assert set(provenance) >= {"commit", "dirty", "device", "device_name", "platform", "started", "threads"}
     assert provenance["started"].endswith("+00:00")
-    assert sorted(provenance["sha256"]) == ["config.json", "evaluations.parquet", "metrics.parquet", "tokens.parquet"]
+    tables = [f"{table}.parquet" for table in ("evaluations", "metrics", "probe", "tokens")]
+    assert sorted(provenance["sha256"]) == ["config.json", *tables]
     assert RunConfig.from_dict(json.loads((recorded / "config.json").read_text())) == CONFIG
 
 
@@ -320,7 +331,14 @@ def test_fingerprint_covers_this_projects_training():
     modules = set(training_modules(paths.root() / "src" / "repro"))
     assert modules >= {
         *("repro.runs.training", "repro.runs.config", "repro.trainer", "repro.evaluation", "repro.seeds"),
-        *("repro.policies.base", "repro.policies.family", "repro.tasks.arithmetic", "repro.tasks.strategies"),
+        *("repro.probe", "repro.prime", "repro.monitor", "repro.losses", "repro.advantages"),
+        *(
+            "repro.policies.base",
+            "repro.policies.family",
+            "repro.policies.sampling",
+            "repro.tasks.arithmetic",
+            "repro.tasks.strategies",
+        ),
     }
     assert not modules & {"repro.claims", "repro.figures", "repro.notebook", "repro.cli", "repro.runs.record"}
 
