@@ -18,7 +18,7 @@ from repro.tasks import MIXTURES, get_task, verify
 
 # The least share of problems on which each strategy is carried out as it should be.
 AGREEMENT = {
-    **dict.fromkeys(("xs", "s", "sm", "m"), {"s": 0.8, "p": 0.8, "g": 0.25}),
+    **{name: {"s": 0.8, "p": 0.8, "g": 0.25} for name in ("xs", "s", "sm", "m")},
     "explore": {"s": 0.8, "p": 0.4, "g": 0.15},
     "single": {"p": 0.9},
 }
