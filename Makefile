@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test notebooks book bases serve bench gpu lint clean
+.PHONY: help setup reproduce train test notebooks book bases serve bench gpu lint clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PROFILE=smoke|cpu|...] [PYTHON=python3]"
@@ -18,6 +18,9 @@ setup: $(STAMP) ## Make .venv and install everything in it
 
 reproduce: $(STAMP) ## Train what is missing, execute the notebooks, build the book
 	@$(BIN)/python -m repro reproduce --profile $(PROFILE)
+
+train: $(STAMP) ## Only train what is missing; ARGS="--cores 14 --minutes 9" packs and limits it, the next call goes on
+	@$(BIN)/python -m repro train --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest

@@ -33,11 +33,36 @@ def reproduce(arguments: argparse.Namespace) -> None:
     """Train what is missing, execute the notebooks, build the book."""
     from repro import dag
 
-    if arguments.cores != "all" and not (arguments.cores.isdecimal() and int(arguments.cores) > 0):
-        raise ConfigError(f"--cores={arguments.cores} is not allowed; give a number of at least 1, or all")
-    page = dag.reproduce(load_profile(arguments.profile), cores=arguments.cores)
+    page = dag.reproduce(load_profile(arguments.profile), cores=_cores(arguments.cores))
     _print_verdicts(arguments.profile)
     print(f"the book is {page}")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train what is missing of a profile, several runs side by side, for a limited time if asked."""
+    from repro import dag
+
+    minutes = arguments.minutes
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"--minutes={minutes:g} is not allowed; give a number above 0")
+    profile = load_profile(arguments.profile)
+    counts = dag.train(profile, cores=_cores(arguments.cores), seconds=None if minutes is None else 60 * minutes)
+    recorded, total = counts.get("current", 0), sum(counts.values())
+    print(f"{recorded} of {total} runs are recorded" + ("" if recorded == total else "; call again to go on"))
+
+
+def keep(arguments: argparse.Namespace) -> None:
+    """Copy a profile's records from the build folder into results/, to be committed."""
+    from repro import dag
+
+    kept = dag.keep(load_profile(arguments.profile))
+    print(f"copied {len(kept)} record{'s' * (len(kept) != 1)}")
+
+
+def _cores(text: str) -> str:
+    if text != "all" and not (text.isdecimal() and int(text) > 0):
+        raise ConfigError(f"--cores={text} is not allowed; give a number of at least 1, or all")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -186,6 +211,10 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     command(reproduce).add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
+    several = command(train)
+    several.add_argument("--cores", default="all", metavar="N", help="runs side by side (default: all cores)")
+    several.add_argument("--minutes", type=float, metavar="M", help="stop then; the next call goes on")
+    command(keep)
     one = command(run)
     one.add_argument("--arm", default="grpo", help="method, a name under `arms` in the profile (default: grpo)")
     one.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="one or more (default: 0)")

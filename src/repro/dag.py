@@ -1,17 +1,21 @@
 """Run the workflow: check the records, hold the build folder's lock, start Snakemake, report."""
 
+import contextlib
 import fcntl
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from repro.errors import ReproError
-from repro.paths import build_dir, checkout
+from repro.paths import build_dir, checkout, results_dir
 from repro.profiles import Profile
 from repro.runs.config import RunConfig
 from repro.runs.record import find, load, set_aside
@@ -55,20 +59,73 @@ def reproduce(profile: Profile, *, cores: str = "all") -> Path:
         ReproError: outside a checkout; while another call works in the same build folder; when a job fails.
         BaseError: when a base policy is missing.
     """
+    _work(profile, cores, "all")
+    return build_dir() / profile.name / "site" / "index.html"
+
+
+def train(profile: Profile, *, cores: str = "all", seconds: float | None = None) -> dict[str, int]:
+    """Train and record what is missing of a profile's runs, side by side.
+
+    Args:
+        profile: what to train.
+        cores: runs side by side, ``all`` for as many as processor cores.
+        seconds: stop after so long, if it is not done before; what is recorded then stays, and the next call goes on.
+
+    Returns:
+        How many of the profile's runs have which status then: current, missing, stale, damaged.
+
+    Raises:
+        ReproError, BaseError: as `reproduce`.
+    """
+    _work(profile, cores, "runs", seconds)
+    return dict(Counter(find(config).status for config in profile.all_configs()))
+
+
+def keep(profile: Profile) -> list[Path]:
+    """Copy the current records of a profile that lie in the build folder into the repository's ``results/``.
+
+    A record of the same name that is there already is replaced; a copy that fails half-way leaves it as it was.
+
+    Returns:
+        The records' folders in ``results/``.
+
+    Raises:
+        ReproError: outside a checkout.
+    """
+    _root("keep")
+    kept = []
+    for config in profile.all_configs():
+        found = find(config)
+        target = results_dir() / config.name
+        if found.status == "current" and found.path != target:
+            draft = target.with_name(f".{config.name}.{os.getpid()}.tmp")
+            shutil.copytree(found.path, draft)
+            shutil.rmtree(target, ignore_errors=True)
+            draft.rename(target)
+            kept.append(target)
+    return kept
+
+
+def _root(command: str) -> Path:
     root = checkout()
     if root is None:
         raise ReproError(
-            "`repro reproduce` needs a checkout of the repository: its workflow, notebooks and book are not in the "
-            "installed package"
+            f"`repro {command}` needs a checkout of the repository: its workflow, notebooks, book and results are not "
+            "in the installed package"
         )
+    return root
+
+
+def _work(profile: Profile, cores: str, target: str, seconds: float | None = None) -> None:
+    """Have Snakemake make a target while the build folder is held."""
+    root = _root("reproduce")
     build = build_dir()
     build.mkdir(parents=True, exist_ok=True)
     with _locked(build) as lock:
         counts = _check_records(profile)
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         print(f"profile {profile.name}: {sum(counts.values())} runs ({summary})", flush=True)
-        _snakemake(root, build, profile, cores, lock)
-    return build / profile.name / "site" / "index.html"
+        _snakemake(root, build, profile, cores, target, lock, seconds)
 
 
 def _check_records(profile: Profile) -> dict[str, int]:
@@ -109,10 +166,12 @@ def _locked(build: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def _snakemake(root: Path, build: Path, profile: Profile, cores: str, lock: IO[str]) -> None:
+def _snakemake(
+    root: Path, build: Path, profile: Profile, cores: str, target: str, lock: IO[str], seconds: float | None
+) -> None:
     failed = build / "failed"
     failed.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "snakemake"]
+    command = [sys.executable, "-m", "snakemake", target]
     command += ["--snakefile", str(root / "workflow" / "Snakefile"), "--directory", str(build), "--cores", cores]
     command += ["--config", f"profile={profile.name}"]
     # Times decide, and receipts; the records' identities stand for configs and code.
@@ -122,9 +181,11 @@ def _snakemake(root: Path, build: Path, profile: Profile, cores: str, lock: IO[s
     own_log = build / "logs" / "snakemake.log"
     own_log.parent.mkdir(exist_ok=True)
     with own_log.open("wb") as errors:
-        code = subprocess.run(
-            command, stderr=errors, env=_environment(build), pass_fds=[lock.fileno()], check=False
-        ).returncode
+        settings = {"stderr": errors, "env": _environment(build), "pass_fds": [lock.fileno()]}
+        if seconds is None:
+            code = subprocess.run(command, check=False, **settings).returncode
+        else:
+            code = _run_for(seconds, command, settings)
     if code == 0:
         return
     logs = [build / name for name in failed.read_text(encoding="utf-8").splitlines()] if failed.exists() else []
@@ -134,6 +195,19 @@ def _snakemake(root: Path, build: Path, profile: Profile, cores: str, lock: IO[s
     what = f"{len(logs)} of the jobs failed" if logs else f"Snakemake failed with status {code}"
     where = ", ".join(map(str, logs or [own_log]))
     raise ReproError(f"{what} ({where}); what is done is kept, call again to go on")
+
+
+def _run_for(seconds: float, command: list[str], settings: dict[str, Any]) -> int:
+    """Run a command for so long at most and return its status: 0 too where its time was up."""
+    # A session of its own, so that all of its jobs can be stopped with it. A run cut short leaves no record.
+    with subprocess.Popen(command, start_new_session=True, **settings) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment(build: Path) -> dict[str, str]:
