@@ -269,7 +269,8 @@ PAPERS_PERCENTAGES = {
     "claims/covariance.md": {"81"},
     "claims/fixes.md": {"38.6", "3", "6", "12", "62"},
 }
-# An even decline's shares, the level of intervals, the power of a test, and fractions of tokens (the paper's Table 1 and its settings).
+# An even decline's shares, the level of intervals, the power of a test, and fractions of tokens (the paper's Table 1
+# and its settings).
 DEFINING_PERCENTAGES = {"8", "33", "95", "80", "0.02", "0.2", "2", "20", "50"}
 
 
