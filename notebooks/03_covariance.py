@@ -156,6 +156,9 @@ display.show(
     top_caption=figures.top_caption(probes),
 )
 
+# %% tags=["hide-input"]
+display.table(measures.first_step_table(probes))
+
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-bandit", "caption": "{glue:text}`bandit_caption:s`"}, "image": {"alt": "Four curves against steps: reward short of the best under an entropy bonus and a covariance penalty, constant and annealed."}}
 display.show(
     figures.bandit(),

@@ -299,6 +299,9 @@ def test_figure_of_the_top(make_probed):
     assert [text.get_text() for text in who.get_legend().get_texts()][:2] == [
         "advantage below 0 (6)", "advantage above 0 (34)",
     ]  # fmt: skip
+    table = measures.first_step_table(runs).set_index("Tokens")
+    assert table.loc["top 0.2 %"].tolist() == ["3.112", "3 (3 to 3)"]
+    assert table.loc["all"].tolist() == ["0.003", "0.003 (0.003 to 0.003)"]
     assert "n = 2 seeds with 1000 (1000 to 1000) tokens" in figures.top_caption(runs)
     assert "0.135 (0.135 to 0.135)" in figures.top_caption(runs)
 

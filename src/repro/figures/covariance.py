@@ -22,8 +22,6 @@ SMOOTHING = 1 / 16
 _STATEMENTS = {"lemma_1": ("Lemma 1", "o"), "theorem_1": ("Theorem 1", "s"), "theorem_2": ("Theorem 2", "^")}
 _GROUPS = {"0.125": ("1/8", style.PALETTE[3]), "0.5": ("4/8", style.PALETTE[4]), "0.875": ("7/8", style.PALETTE[2])}
 _STAGES = {"all": ("0.3", "o"), "first third": (style.PALETTE[0], "^"), "last third": (style.PALETTE[1], "s")}
-# Table 1 of the paper, Qwen2.5-7B at training step 1; nats.
-TABLE_1 = {0.0002: 5.654, 0.002: 3.112, 0.02: 1.385, 0.2: 0.351, 0.5: 0.152}
 
 
 def tabular() -> Figure:
@@ -238,7 +236,7 @@ def top(runs: Sequence[Run]) -> Figure:
     """Mean covariance of the top fractions of tokens at step 1 beside Table 1, and who the top 2 % are."""
     with mpl.rc_context(style.STYLE):
         figure, [means, who] = style.panels(2, 7)
-        for fraction, printed in TABLE_1.items():
+        for fraction, printed in ((fraction, mean) for fraction, mean in measures.TABLE_1.items() if fraction < 1):
             ours = [measures.top_mean(run, fraction) for run in runs]
             means.plot(np.full(len(ours), 100 * fraction), ours, **style.SEED_DOTS)
             means.plot(100 * fraction, printed, **(style.PAPER_DOTS | {"markersize": 6, "zorder": 2}))

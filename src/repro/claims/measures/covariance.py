@@ -31,6 +31,8 @@ BANDIT_REWARDS = np.array([1.0, 0.8, 0.5, 0.0])
 BANDIT_COEFFICIENTS = {"bonus": 0.2, "penalty": 2.0}
 BANDIT_STEPS = 2000
 THIRD = 1 / 3
+TABLE_1 = {0.0002: 5.654, 0.002: 3.112, 0.02: 1.385, 0.2: 0.351, 0.5: 0.152, 1: 0.003}
+"""The paper's Table 1, Qwen2.5-7B at training step 1: mean covariance in nats of the top fraction of tokens."""
 
 
 def _exact(value: float, n: int) -> Interval:
@@ -283,7 +285,7 @@ def first_tokens(run: Run) -> pd.DataFrame:
 
 def top_mean(run: Run, fraction: float) -> float:
     """Mean covariance of the given fraction of tokens with the largest, at the first step, as in Table 1; nats."""
-    name = f"covariance/top_{fraction:g}"
+    name = "covariance/mean" if fraction == 1 else f"covariance/top_{fraction:g}"
     if name not in run.metrics.columns:
         known = ", ".join(column for column in run.metrics.columns if column.startswith("covariance/"))
         raise ClaimError(f"{run.name} has no {name} (it has {known})")
@@ -374,16 +376,32 @@ def _over_seeds(values: Sequence[float], unit: str = "") -> str:
     return spell_interval(*t_interval(values, LEVEL)[:3], unit)
 
 
+def first_step_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Table 1 beside ours, to show: a row per fraction of tokens, mean covariance in nats."""
+    return pd.DataFrame(
+        [
+            {
+                "Tokens": "all" if fraction == 1 else f"top {100 * fraction:g} %",
+                "Paper (nat)": f"{printed:.3f}",
+                "Ours (nat, 95 % interval)": _over_seeds([top_mean(run, fraction) for run in runs]),
+            }
+            for fraction, printed in TABLE_1.items()
+        ]
+    )
+
+
 def describe(runs: Sequence[Run]) -> dict[str, str]:
     """Numbers behind the figures in words, by name, with intervals over seeds.
 
-    `tokens_first`, the tokens of step 1; `surprise_first`, their mean of minus log-probabilities; `bound_first`, their
-    `sign_bound`; `probability_top`, the mean probability of the top 0.2 %; `positive_top`, the largest covariance of a
-    token with an advantage above the mean; `entropy_fall`, what entropy falls by over all probed steps.
+    Of step 1: `tokens_first`, the number of tokens; `mean_first`, their mean covariance; `surprise_first`, their mean
+    of minus log-probabilities; `bound_first`, their `sign_bound`; `positive_top`, the largest covariance of a token with
+    an advantage above the mean; `probability_top`, the mean probability of the top 0.2 %. And `entropy_fall`, what
+    entropy falls by over all probed steps.
     """
     tables = [first_tokens(run) for run in runs]
     above = [table[table["advantage"] > table["advantage"].mean()] for table in tables]
     return {
+        "mean_first": _over_seeds([top_mean(run, 1) for run in runs], "nat"),
         "tokens_first": _over_seeds([float(len(table)) for table in tables]),
         "surprise_first": _over_seeds([-table["log_prob"].mean() for table in tables], "nat"),
         "bound_first": _over_seeds([sign_bound(run) for run in runs]),
