@@ -20,7 +20,7 @@ from repro import law, paper, paths
 from repro.claims.curves import ENTROPY, accuracy_curve, entropy_curve, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
-from repro.law import LawFit, LeftOut, Prediction, SizeTrend, Trajectory
+from repro.law import LawFit, LeftOut, Prediction, Trajectory
 from repro.ops.stats import Interval, t_interval
 from repro.runs import Run
 
@@ -411,12 +411,6 @@ def paper_fig1_early(*, steps: float) -> Interval:
 def paper_fig11_early(*, size: str, steps: float) -> Interval:
     """RMSE over the rest of the law fitted to GRPO's curves in the paper's Fig. 11 up to `steps`."""
     return paper_early(size, steps, lambda prediction: prediction.rmse)
-
-
-def paper_size_trend(name: str) -> SizeTrend:
-    """The log-linear trend of a coefficient over all five models of the paper's Fig. 1 (right)."""
-    fits = paper.read_fits()
-    return law.fit_size_trend(fits["size"], fits[name])
 
 
 def paper_leave_out(name: str) -> LeftOut:

@@ -1,0 +1,189 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Measuring the law
+#
+# The measurements behind claim 2: performance R follows entropy H as R = -a exp(H) + b. How well it fits, what it
+# predicts from the early part of training, and whether a and b depend on the algorithm, the size of the model and the
+# training data. The same questions are put to the paper's own curves.
+#
+# Runs are read from their records. A run that is not recorded yet is trained here first.
+
+# %% tags=["hide-input"]
+import importlib.util
+import os
+import pathlib
+import site
+import subprocess
+import sys
+import sysconfig
+
+REPOSITORY_URL = ""
+if importlib.util.find_spec("repro") is None:
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
+    checkouts = [
+        one
+        for one in folders
+        if (one / "src" / "repro").is_dir() and (one / "pyproject.toml").is_file()
+    ]
+    source = os.environ.get("REPRO_SOURCE") or REPOSITORY_URL
+    if checkouts:
+        source = str(checkouts[0])
+    if not source:
+        raise ModuleNotFoundError(
+            "the package repro is not installed and its source is unknown: open this notebook inside a checkout of the "
+            "repository, or set the environment variable REPRO_SOURCE to an address that pip can install it from"
+        )
+    editable = ["--editable"] if checkouts else []
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", *editable, source],
+        check=True,
+    )
+    # An editable installation is found through a .pth file, which Python reads at its start only.
+    site.addsitedir(sysconfig.get_path("purelib"))
+    importlib.invalidate_caches()
+
+# %% tags=["parameters"]
+profile: str = "cpu"
+seeds: list[int] | None = None
+
+# %% [markdown]
+# `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the profile's seeds where given.
+
+# %%
+from repro import claims, display
+from repro.figures import law as figures
+from repro.profiles import load_profile
+from repro.runs import load_or_train
+
+claim = claims.load_ledger().claim("law")
+loaded = load_profile(profile)
+names = (*claim.arms, "kl_target_20")
+groups = {
+    arm: [load_or_train(config) for config in loaded.configs(arm, seeds)]
+    for arm in names
+}
+runs = [run for group in groups.values() for run in group]
+grpo, grpo8 = groups["grpo"], groups["grpo8"]
+
+for run in runs:
+    assert run.evaluations["step"].is_monotonic_increasing, run.name
+    assert run.evaluations["accuracy/mean"].between(0, 1).all(), run.name
+    assert run.metrics[claims.ENTROPY].min() >= 0, run.name
+findings = claims.measure(claim, runs)
+assert [finding.subclaim for finding in findings] == [
+    part.id for part in claim.subclaims
+]
+algorithms, sizes, data, controlled = figures.compared(groups)
+
+# %% [markdown]
+# ## The fit
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law", "caption": "{glue:text}`fit_caption:s`"}, "image": {"alt": "Above, accuracy against entropy with a fitted curve per seed. Below, residuals against steps."}}
+display.show(
+    figures.fit(grpo),
+    fit_caption=figures.fit_caption(grpo),
+)
+
+# %% tags=["hide-input"]
+display.table(figures.fit_table(grpo))
+
+# %% [markdown]
+# ## Early prediction
+#
+# Every form is fitted to the same evaluations and scored on the later ones.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-early", "caption": "{glue:text}`early_caption:s`"}, "image": {"alt": "Two panels of accuracy against steps with the predicted curve after a dotted line; below, errors of five forms at two cuts."}}
+display.show(
+    figures.early(grpo),
+    early_caption=figures.early_caption(grpo),
+)
+
+# %% tags=["hide-input"]
+display.table(figures.predictions_table(grpo))
+
+# %% [markdown]
+# ## Algorithms, sizes, training data
+#
+# Runs that are compared are cut to the steps that all of them have.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-algorithms", "caption": "{glue:text}`algorithms_caption:s`"}, "image": {"alt": "Accuracy against entropy for four algorithms; below, a and b of each beside a grey band."}}
+display.show(
+    figures.coefficients(algorithms),
+    algorithms_caption=figures.coefficients_caption(algorithms),
+)
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-sizes", "caption": "{glue:text}`sizes_caption:s`"}, "image": {"alt": "Three panels against parameters: a, b and the ceiling, with a line through the smaller sizes and a diamond at the largest."}}
+display.show(
+    figures.sizes(sizes),
+    sizes_caption=figures.sizes_caption(sizes),
+)
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-data", "caption": "{glue:text}`data_caption:s`"}, "image": {"alt": "Accuracy against entropy for three training sets; below, a and b of each beside a grey band."}}
+display.show(
+    figures.coefficients(data),
+    data_caption=figures.coefficients_caption(data),
+)
+
+# %% tags=["hide-input"]
+display.table(figures.coefficients_table(algorithms))
+display.table(figures.sizes_table(sizes))
+display.table(figures.trend_table(sizes))
+display.table(figures.coefficients_table(data))
+
+# %% [markdown]
+# ## Entropy under control
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-controlled", "caption": "{glue:text}`controlled_caption:s`"}, "image": {"alt": "Accuracy against entropy: the baseline's evaluations and law, and the ends of runs with controlled entropy."}}
+display.show(
+    figures.controlled(grpo8, controlled),
+    controlled_caption=figures.controlled_caption(grpo8, controlled),
+)
+
+# %% tags=["hide-input"]
+display.table(figures.controlled_table(grpo8, controlled))
+
+# %% [markdown]
+# ## The paper's own curves
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-paper", "caption": "{glue:text}`paper_curves_caption:s`"}, "image": {"alt": "Above, performance against entropy of three of the paper's runs with fitted curves. Below, residuals of the early fits along training."}}
+display.show(
+    figures.paper_curves(),
+    paper_curves_caption=figures.paper_curves_caption(),
+)
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-paper-sizes", "caption": "{glue:text}`paper_sizes_caption:s`"}, "image": {"alt": "Three panels against parameters: a, b and the ceiling of five Qwen2.5 models, with a line through the smaller ones and a diamond at 32B."}}
+display.show(
+    figures.paper_sizes(),
+    paper_sizes_caption=figures.paper_sizes_caption(),
+)
+
+# %% tags=["hide-input"]
+display.table(figures.paper_table())
+display.table(figures.paper_sizes_table())
+
+# %% [markdown]
+# ## Verdicts and provenance
+#
+# Each range was written into the ledger, with its reason, before the runs.
+
+# %%
+display.table(claims.table(findings), css="verdicts with-range")
+display.glue(
+    profile=profile,
+    verdict=claims.claim_verdict(findings).word(claim.kind),
+    **{finding.subclaim: finding.ours for finding in findings},
+    **{f"{finding.subclaim}_verdict": finding.word for finding in findings},
+    **figures.glued(groups),
+)
+display.table(display.provenance(runs), css="facts")
