@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from repro import claims
+from repro import claims, display
 from repro.claims import ClaimError, NoEffect
 from repro.claims.measures import fixes
+from repro.figures import fixes as figures
 from repro.profiles import load_profile
 
 
@@ -235,3 +236,115 @@ def test_too_few_seeds_decide_nothing(entries, arm):
     names = entries["fixes"].arms
     runs = [run for name in names for run in arm(name, seeds=2)]
     assert {str(one.verdict) for one in claims.measure(entries["fixes"], runs)} == {"underpowered"}
+
+
+# Figures and words.
+
+
+@pytest.fixture
+def arms(arm):
+    """Runs of all arms; accuracies rise by a point from one method to the next and scatter a little by seed."""
+    names = dict.fromkeys([*figures.METHODS, *(name for family in figures.FAMILIES.values() for name in family)])
+    made = {}
+    for place, name in enumerate(names):
+        seeds, steps = (4, 240) if name in figures.METHODS else (2, 160)
+        accuracy = 0.90 + 0.01 * (place % 5)
+        made[name] = arm(
+            name,
+            seeds,
+            entropy=0.02 * (place + 1),
+            accuracy=lambda seed, accuracy=accuracy, place=place: accuracy + 0.001 * ((seed * place) % 3),
+            length=8.0 + place,
+            steps=steps,
+        )
+        for run in made[name]:
+            run.metrics["selected/count"] = 2.0 if name == "kl_cov" else 0.0
+            run.evaluations["k"] = 64
+            for k in (2, 4, 16, 32):
+                run.evaluations[f"accuracy/pass@{k}"] = 0.95
+    return made
+
+
+def line(axes, label):
+    return next(one for one in axes.lines if one.get_label() == label)
+
+
+def test_curves_stand_beside_the_papers(arms):
+    panels = np.array(figures.curves(arms).axes[:6]).reshape(3, 2)
+    assert panels[0, 0].get_yscale() == panels[0, 1].get_yscale() == "log"
+    for row, level in zip(panels, (0.08, 93, 11), strict=True):
+        assert line(row[0], "KL-Cov").get_ydata()[-1] == pytest.approx(level, rel=0.01)
+        assert len(row[1].lines) == 4
+    # The paper's GRPO at 7B ends at 0.021 nat, 37.9 % and about 1000 tokens.
+    assert panels[0, 1].lines[0].get_ydata()[-1] == pytest.approx(0.021, abs=0.005)
+    assert panels[1, 1].lines[0].get_ydata()[-1] == pytest.approx(37.9, abs=0.3)
+    assert "n = 4 seeds" in figures.curves_caption(arms)
+
+
+def test_differences_are_drawn_with_their_interval_and_what_could_be_seen(arms):
+    [axes] = figures.differences(arms).axes
+    expected = 100 * fixes.accuracy_differences(arms, "kl_cov")
+    dots = [one.get_xdata() for one in axes.lines if one.get_marker() == "o" and len(one.get_xdata()) == 4]
+    np.testing.assert_allclose(dots[2], expected)
+    grey = axes.patches[2]
+    assert grey.get_width() / 2 == pytest.approx(fixes.minimum_detectable(expected))
+    diamonds = [one.get_xdata()[0] for one in axes.lines if one.get_marker() == "D" and len(one.get_xdata())]
+    assert diamonds == pytest.approx([0.2, 1.8, 2.0])
+    assert "80 % power" in figures.differences_caption(arms)
+
+
+def test_coverage_is_paired(arms):
+    levels, gaps = figures.coverage(arms).axes
+    assert line(levels, "GRPO").get_xdata().tolist() == [1, 2, 4, 8, 16, 32, 64]
+    [first] = [one for one in gaps.containers if one.lines[0].get_color() == figures.METHODS["kl_cov"][1]]
+    mean = 100 * np.mean(
+        [fixes.pass_difference(*pair, k=8) for pair in zip(arms["grpo8"], arms["kl_cov"], strict=True)]
+    )
+    assert first.lines[0].get_ydata()[3] == pytest.approx(mean)
+    assert "from 64 samples on each of 256 fixed" in figures.coverage_caption(arms)
+
+
+def test_levels_are_those_of_the_common_length(arms):
+    panels = figures.levels(arms).axes
+    assert [axes.get_title(loc="left") for axes in panels[::2]] == list(figures.FAMILIES)
+    weights = list(figures.FAMILIES["KL-Cov's weight"])
+    expected = fixes.end_levels([arms[name] for name in weights], "entropy", 1 / 8)
+    assert expected.shape == (2, 5)
+    np.testing.assert_allclose(panels[4].lines[-1].get_ydata(), expected.mean(axis=0))
+    assert "KL-Cov's weight: 160 steps, n = 2" in figures.levels_caption(arms)
+
+
+def test_families_are_the_ledgers(entries):
+    trends = {
+        part.id: part.arms for name in ("fixes_regularisers", "fixes_control") for part in entries[name].subclaims
+    }
+    drawn = {title: tuple(family) for title, family in figures.FAMILIES.items()}
+    assert drawn["Entropy bonus"] == trends["bonus_entropy"]
+    assert drawn["Reference KL"] == trends["reference_entropy"]
+    assert drawn["KL-Cov's weight"] == trends["kl_cov_coefficient"]
+    assert drawn["KL-Cov's fraction"] == trends["kl_cov_fraction"]
+    assert drawn["Clip-Cov's fraction"] == trends["clip_cov_fraction"]
+
+
+def test_table_2_is_drawn_three_ways():
+    upper, lower = figures.table_2().axes
+    assert line(upper, "printed").get_xdata().tolist() == pytest.approx([38.6, 38.8, 40.4, 40.6])
+    assert line(lower, "by benchmarks").get_xdata()[3] == pytest.approx(51.59, abs=0.01)
+    assert "8844" in figures.table_2_caption()
+
+
+def test_levels_in_words(arms):
+    words = fixes.describe(arms)
+    assert words["entropy_grpo8"] == "0.02 nat (0.02 to 0.02 nat)"
+    assert words["selected_kl_cov"] == "16 tokens (16 to 16 tokens)"
+    assert words["detectable_kl_cov"].endswith("points")
+    single = {name: runs[:1] for name, runs in arms.items()}
+    assert fixes.describe(single)["detectable_kl_cov"] == "an unknown size"
+    assert fixes.describe(single)["pass_64_grpo8"] == "0.96 (no interval)"
+
+
+def test_figures_of_one_seed_are_drawn(arms):
+    single = {name: runs[:1] for name, runs in arms.items()}
+    for draw in (figures.curves, figures.differences, figures.coverage, figures.levels):
+        assert figures.curves_caption(single).count("one seed, hence no interval") == 1
+        assert display.svg(draw(single)) == display.svg(draw(single))

@@ -81,7 +81,8 @@ def curves(arms: Arms) -> Figure:
                 table = pd.concat([_READ[quantity](run).assign(seed=run.config.seed) for run in arms[arm]])
                 _draw_arm(row[0], table.assign(**{quantity: factor * table[quantity]}), quantity, colour, line, name)
                 theirs = paper[(paper["method"] == name) & (paper["quantity"] == quantity)].sort_values("step")
-                row[1].plot(theirs["step"], factor * theirs["value"], color=colour, linestyle=line, linewidth=1.5)
+                if len(theirs):
+                    row[1].plot(theirs["step"], factor * theirs["value"], color=colour, linestyle=line, linewidth=1.5)
             row[0].set_title(title)
             for axes in row:
                 axes.set(xlabel="", ylabel="")
