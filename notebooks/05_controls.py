@@ -80,7 +80,8 @@ for run in everything:
     assert run.metrics["step"].tolist() == list(range(1, run.config.steps + 1))
     assert run.evaluations["step"].max() == run.config.steps, run.name
     assert run.metrics["entropy/token_mean"].min() >= 0, run.name
-    # An optimizer step's sample holds all of its sequences, so that what was selected can be chosen again.
+# The sample of an optimizer step holds all of its sequences, so that what is selected can be chosen again.
+for run in runs["kl_cov"] + runs["grpo8"]:
     sequences = run.config.prompts_per_rollout * run.config.num_generations
     sampled = run.tokens.groupby("step")["sequence"].nunique()
     assert (sampled == sequences // run.config.updates_per_rollout).all(), run.name

@@ -174,22 +174,21 @@ def test_endings(entropy, accuracy, expected):
     assert measures.ending(made_up(entropy, accuracy), 10, window=WINDOW) is expected
 
 
-def test_endings_are_read_at_the_last_common_rollout():
-    # 10 rollouts each, of 8 updates and of 1: both are read at their own ends.
+def test_what_is_left_is_read_at_the_last_common_rollout():
+    # 10 rollouts each, of 8 updates and of 1: both are read at their own ends, of 0.5 nat at the start.
     eight, one = made_up(0.01, steps=80), made_up(0.4, steps=10, updates=1)
     assert measures.common_rollout([eight, one]) == 10
-    assert measures.collapses(eight, one, window=WINDOW, floor=0.1) == 1
-    assert measures.collapses(one, eight, window=WINDOW, floor=0.1) == 0
+    assert measures.entropy_left_by_rollout(eight, one, window=WINDOW) == pytest.approx(0.02)
+    assert measures.entropy_left_by_rollout(one, eight, window=WINDOW) == pytest.approx(0.8)
     # Read after 5 rollouts, a run that collapses in its sixth has not.
     late = made_up(0.4, steps=80)
     late.metrics.loc[late.metrics["step"] > 40, "entropy/response_mean"] = 0.01
-    assert measures.collapses(late, one, window=WINDOW, floor=0.1) == 1
-    assert measures.collapses(late, made_up(0.4, steps=5, updates=1), window=WINDOW, floor=0.1) == 0
-
-
-def test_explosions_are_a_share_of_the_runs():
-    runs = made_up(0.6), made_up(0.3), made_up(0.3, 0.3), made_up(0.01)
-    assert measures.explodes(*runs, window=WINDOW, ceiling=1, drop=0.05) == 0.5
+    short = made_up(0.4, steps=5, updates=1)
+    assert measures.entropy_left_by_rollout(late, one, window=WINDOW) == pytest.approx(0.02)
+    assert measures.entropy_left_by_rollout(late, short, window=WINDOW) == pytest.approx(0.8)
+    assert measures.most_entropy_left(late, one, window=WINDOW) == pytest.approx(0.8)
+    with pytest.raises(NoEffect, match=r"entropy is 0\.000 nat"):
+        measures.most_entropy_left(made_up(start=0.0), window=WINDOW)
 
 
 def test_differences_by_rollout():

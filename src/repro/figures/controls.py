@@ -21,6 +21,7 @@ from repro.claims.measures.controls import (
     common_rollout,
     common_step,
     ending,
+    left_after,
     level_before,
     overlaps,
     selected_curve,
@@ -65,12 +66,7 @@ RULES = {
     "tokens_random": "random",
     "unclipped": "no penalty",
 }
-SCOPES = {
-    "kl_cov": "rollout",
-    "scope_step": "optimizer step",
-    "scope_micro_4": "16 sequences",
-    "scope_micro_16": "4 sequences",
-}
+SCOPES = ("kl_cov", "scope_step", "scope_micro_4", "scope_micro_16")
 UPDATES = (1, 2, 4, 8)
 METHODS = {
     "GRPO": ("grpo_u1", "grpo_u2", "grpo_u4", "grpo8"),
@@ -146,7 +142,7 @@ def _seeds(runs: Runs, arms: Iterable[str]) -> str:
 
 
 def _marks(runs: Runs, arms: Iterable[str]) -> str:
-    return f"Circles: the seeds ({_seeds(runs, arms)}); large marks: means; lines: their 95 % Student t intervals."
+    return f"Circles: {_seeds(runs, arms)}; large marks: means; lines: their 95 % Student t intervals."
 
 
 def _moment(runs: Runs, arms: Iterable[str]) -> str:
@@ -255,16 +251,27 @@ def scope(runs: Runs) -> Figure:
             _dots(axes, [_Row(row, levels[arm], colour) for row, arm in enumerate(SCOPES)])
             axes.set(title=title)
         for axes in axes_of:
-            _named(axes, list(SCOPES.values()))
+            _named(axes, ["rollout", "optimizer step", *(f"{size} sequences" for size in _micro_sizes(runs))])
     return figure
+
+
+def _micro_sizes(runs: Runs) -> list[int]:
+    """Sequences in a micro-batch of the two arms that select within one."""
+    configs = [runs[arm][0].config for arm in SCOPES[2:]]
+    return [
+        one.prompts_per_rollout * one.num_generations // (one.updates_per_rollout * one.micro_batches)
+        for one in configs
+    ]
 
 
 def scope_caption(runs: Runs) -> str:
     """Caption of `scope`, with n and the interval."""
+    large, small = _micro_sizes(runs)
     return (
-        "KL-Cov with its tokens taken as the top of a rollout, of an optimizer step, and of micro-batches of 16 and of "
-        "4 sequences: per cent of the tokens selected (mean over training; dotted: the nominal 2 %), entropy "
-        f"(entropy/response_mean) and validation accuracy (mean@k), the latter two {_moment(runs, SCOPES)}. "
+        "KL-Cov with its tokens taken as the top of a rollout, of an optimizer step, and of micro-batches of "
+        f"{large} and of {small} sequences: per cent of the tokens selected (mean over training; dotted: the nominal "
+        f"2 %), entropy (entropy/response_mean) and validation accuracy (mean@k), the latter two "
+        f"{_moment(runs, SCOPES)}. "
         f"{_marks(runs, SCOPES)}"
     )
 
@@ -329,8 +336,7 @@ def ending_table(runs: Runs) -> pd.DataFrame:
                         "updates": updates,
                         "seed": run.config.seed,
                         "ending": ending(run, rollouts, window=WINDOW),
-                        "entropy_left": level_before(run, "entropy", step, WINDOW)
-                        / claims.level_at_step(run, "entropy", 0, 0),
+                        "entropy_left": left_after(run, rollouts, WINDOW),
                         "accuracy": level_before(run, "accuracy", step, WINDOW),
                     }
                 )

@@ -183,6 +183,34 @@ def scope_overlap(*runs: Run, sequences: int, fraction: float) -> float:
     return float(np.mean([np.mean(overlaps(run.tokens, sequences=sequences, fraction=fraction)) for run in runs]))
 
 
+def _entropy_after(run: Run, rollouts: int, window: float) -> float:
+    return level_before(run, "entropy", rollouts * run.config.updates_per_rollout, window)
+
+
+def left_after(run: Run, rollouts: int, window: float) -> float:
+    """Entropy after so many rollouts as a share of the base policy's.
+
+    Raises `NoEffect` if the base policy has no entropy.
+    """
+    start = level_at_step(run, "entropy", 0, 0)
+    if start <= 0:
+        raise NoEffect(f"the base policy's entropy is {start:.3f} nat")
+    return _entropy_after(run, rollouts, window) / start
+
+
+@per_seed
+def entropy_left_by_rollout(run: Run, *beside: Run, window: float) -> float:
+    """Share of its entropy that `run` has left at the last rollout that it and the runs `beside` it have."""
+    return left_after(run, common_rollout([run, *beside]), window)
+
+
+@per_seed
+def most_entropy_left(*runs: Run, window: float) -> float:
+    """The largest share of entropy that one of a seed's runs has left at the last rollout that all of them have."""
+    rollouts = common_rollout(runs)
+    return max(left_after(run, rollouts, window) for run in runs)
+
+
 def ending(
     run: Run, rollouts: int, *, window: float, floor: float = 0.1, ceiling: float = 1, drop: float = 0.05
 ) -> Ending:
@@ -192,33 +220,14 @@ def ending(
     `ceiling` of the base policy's, or its accuracy more than `drop` under its best so far. Otherwise it holds.
     """
     step = rollouts * run.config.updates_per_rollout
-    start, end = level_at_step(run, "entropy", 0, 0), level_before(run, "entropy", step, window)
-    if end < floor * start:
+    left = left_after(run, rollouts, window)
+    if left < floor:
         return Ending.COLLAPSES
     curve = accuracy_curve(run)
     best = curve["accuracy"][curve["step"] <= step].max()
-    if end > ceiling * start or best - level_before(run, "accuracy", step, window) > drop:
+    if left > ceiling or best - level_before(run, "accuracy", step, window) > drop:
         return Ending.EXPLODES
     return Ending.HOLDS
-
-
-@per_seed
-def collapses(run: Run, *beside: Run, window: float, floor: float) -> float:
-    """1 if `run` collapses by the last rollout that it and the runs `beside` it have, else 0."""
-    rollouts = common_rollout([run, *beside])
-    return float(ending(run, rollouts, window=window, floor=floor) is Ending.COLLAPSES)
-
-
-@per_seed
-def explodes(*runs: Run, window: float, ceiling: float, drop: float) -> float:
-    """Share of one seed's runs that explode by the last rollout that all of them have."""
-    rollouts = common_rollout(runs)
-    endings = [ending(run, rollouts, window=window, ceiling=ceiling, drop=drop) for run in runs]
-    return float(np.mean([one is Ending.EXPLODES for one in endings]))
-
-
-def _entropy_after(run: Run, rollouts: int, window: float) -> float:
-    return level_before(run, "entropy", rollouts * run.config.updates_per_rollout, window)
 
 
 @per_seed
