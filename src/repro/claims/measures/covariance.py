@@ -394,9 +394,9 @@ def describe(runs: Sequence[Run]) -> dict[str, str]:
     """Numbers behind the figures in words, by name, with intervals over seeds.
 
     Of step 1: `tokens_first`, the number of tokens; `mean_first`, their mean covariance; `surprise_first`, their mean
-    of minus log-probabilities; `bound_first`, their `sign_bound`; `positive_top`, the largest covariance of a token with
-    an advantage above the mean; `probability_top`, the mean probability of the top 0.2 %. And `entropy_fall`, what
-    entropy falls by over all probed steps.
+    of minus log-probabilities; `bound_first`, their `sign_bound`; `positive_top`, the largest covariance of a token
+    with an advantage above the mean; `probability_top`, the mean probability of the top 0.2 %. And `entropy_fall`,
+    what entropy falls by over all probed steps.
     """
     tables = [first_tokens(run) for run in runs]
     above = [table[table["advantage"] > table["advantage"].mean()] for table in tables]
