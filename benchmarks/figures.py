@@ -147,20 +147,22 @@ def aims(cpu: Sequence[Row], gpu: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parts(cpu: Sequence[Row], gpu: Sequence[Row]) -> dict[str, str]:
+def parts(cpu: Sequence[Row], gpu: Sequence[Row], generation: Sequence[Row]) -> dict[str, str]:
     """The page's MyST fragments by file name."""
+    not_timed = "**Not yet timed.** `python -m benchmarks.generation` does, in two minutes.\n"
     run_it = f"**Nothing of this has been timed on CUDA: {NOT_RUN}.** `make gpu` tests and times it in one command.\n"
     return {
         "aims.md": aims(cpu, gpu),
         "cpu.md": table(cpu),
         "gpu.md": table(gpu) if gpu else run_it,
+        "generation.md": table(generation) if generation else not_timed,
     }
 
 
 def main() -> None:
-    cpu, gpu = latest(RESULTS / "cpu.csv"), latest(RESULTS / "gpu.csv")
+    cpu, gpu, generation = (latest(RESULTS / f"{name}.csv") for name in ("cpu", "gpu", "generation"))
     PAGE_PARTS.mkdir(parents=True, exist_ok=True)
-    for name, text in parts(cpu, gpu).items():
+    for name, text in parts(cpu, gpu, generation).items():
         (PAGE_PARTS / name).write_text(text)
     # The same record gives the same file.
     matplotlib.rcParams["svg.hashsalt"] = "benchmarks"

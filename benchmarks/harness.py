@@ -22,6 +22,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+# What a number depends on: where one of these has changes, the row says so.
+SOURCES = ("src/repro/ops", "src/repro/losses.py", "src/repro/policies", "benchmarks/*.py")
 COLUMNS = (
     *("time", "commit", "device", "threads", "torch", "triton", "trl", "cuda"),
     *("benchmark", "size", "dtype", "method", "runs", "p20_ms", "p50_ms", "p80_ms"),
@@ -152,7 +154,7 @@ def provenance(device: torch.device) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             return ""
 
-    dirty = git("status", "--porcelain", "--", "src/repro/ops", "src/repro/losses.py", "benchmarks/*.py")
+    dirty = git("status", "--porcelain", "--", *SOURCES)
     return {
         "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+changes" if dirty else ""),

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The benchmark package, which is not installed."""
     monkeypatch.syspath_prepend(str(paths.root()))
-    names = ("harness", "tokens", "vocabulary", "figures")
+    names = ("harness", "tokens", "vocabulary", "generation", "figures")
     return SimpleNamespace(**{name: importlib.import_module(f"benchmarks.{name}") for name in names})
 
 
@@ -94,6 +94,34 @@ def test_every_comparison_passes_its_gate(bench: SimpleNamespace) -> None:
                 method.check(method.run())
 
 
+def test_generation_is_compared_where_greedy_tokens_agree(bench: SimpleNamespace, monkeypatch) -> None:
+    comparison = bench.generation.comparison("s", 6, 2)
+    assert [method.name for method in comparison.methods] == ["ours", bench.generation.PEER]
+    assert comparison.size == "base=s completions=6x2" and comparison.dtype == "float32"
+    for method in comparison.methods:
+        completions = method.run()
+        method.check(completions)
+        assert len(completions) == 12
+        with pytest.raises(AssertionError):
+            method.check(completions[:-1])
+    wrong = [[3, 1]] * 12
+    monkeypatch.setattr(bench.generation, "sample_tokens", lambda *args, **kwargs: wrong)
+    with pytest.raises(AssertionError, match="ours: greedy tokens differ from those of transformers"):
+        comparison.methods[0].check(wrong)
+
+
+def test_generation_is_timed_and_recorded(bench: SimpleNamespace, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    bench.generation.run(tmp_path / "generation.csv", quick=True)
+    torch.set_num_threads(threads)
+    rows = bench.figures.latest(tmp_path / "generation.csv")
+    assert [row["method"] for row in rows] == ["ours", bench.generation.PEER]
+    assert all(row["threads"] == "1" and float(row["p50_ms"]) > 0 for row in rows)
+    text = bench.figures.parts([], [], rows)["generation.md"]
+    assert f"| generation | base=s completions=8x8 | {bench.generation.PEER} |" in text
+    assert "Not yet timed" in bench.figures.parts([], [], [])["generation.md"]
+
+
 def row(benchmark: str, size: str, method: str, milliseconds: float, mib: float = 1.0) -> dict[str, str]:
     return {
         "benchmark": benchmark,
@@ -122,8 +150,9 @@ def test_aims_are_judged_by_the_record(bench: SimpleNamespace) -> None:
 def test_the_page_is_what_the_record_says(bench: SimpleNamespace) -> None:
     cpu = bench.figures.latest(bench.harness.RESULTS / "cpu.csv")
     gpu = bench.figures.latest(bench.harness.RESULTS / "gpu.csv")
+    generation = bench.figures.latest(bench.harness.RESULTS / "generation.csv")
     assert cpu
-    for name, text in bench.figures.parts(cpu, gpu).items():
+    for name, text in bench.figures.parts(cpu, gpu, generation).items():
         assert (bench.figures.PAGE_PARTS / name).read_text() == text, f"run python -m benchmarks.figures: {name}"
     figure = bench.figures.draw(cpu)
     titles = [axes.get_title() for axes in figure.axes]
