@@ -92,7 +92,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
         # Without the operators' torch, which the stand-ins do not need and which takes seconds to import.
         "src/repro/ops/__init__.py": "",
         "configs/profiles/tiny.yaml": (
-            "description: Two runs.\nbase: t\nseeds: [0, 1]\nrun: {steps: 24, eval_every: 1}\narms: {grpo: {}}\n"
+            "description: Two runs.\nbase: t\nseeds: [0, 1]\nrun: {steps: 24, eval_every: 1}\ngroups: {collapse: {}}\n"
         ),
         "bases/t/model.safetensors": "weights",
         "notebooks/01_one.py": "# %%\n",

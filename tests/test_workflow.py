@@ -87,13 +87,13 @@ def test_kill_in_the_middle_of_a_run_redoes_that_run_only(reproduced):
     (reproduced.control / "hang-1").touch()
     process = reproduced.start("reproduce", "--profile", "tiny")
     wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
-    wait_for(found["0"].exists, "run 0 to be recorded")
-    wait_for(lambda: (reproduced.build / "receipts" / f"{found['0'].name}.json").exists(), "the receipt of run 0")
+    assert found["0"].exists(), "the runs of an arm are trained one after the other"
+    assert (reproduced.build / "receipts" / f"{found['0'].name}.json").exists()
     os.kill(int((reproduced.control / "process-1").read_text()), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith("error: 1 of the jobs failed")
-    assert f"logs/{found['1'].name}.log" in errors
+    assert "logs/tiny-train-grpo.log" in errors
     assert "step 10/24" in errors.partition("ends with:")[2]
     assert reproduced.trainings() == BOTH
     assert not found["1"].exists() and (reproduced.build / "runs" / ".partial" / found["1"].name).exists()
@@ -134,7 +134,7 @@ def test_orphaned_run_is_waited_for(reproduced):
     for child in [process.pid, *map(int, children.stdout.split())]:
         os.kill(child, signal.SIGKILL)
     second = reproduced.start("reproduce", "--profile", "tiny")
-    log = reproduced.build / "logs" / f"{found['1'].name}.log"
+    log = reproduced.build / "logs" / "tiny-train-grpo.log"
     wait_for(lambda: "trained by another process" in text_of(log), "the second call to find the lock")
     (reproduced.control / "hang-1").unlink()
     _, errors = second.communicate(timeout=60)

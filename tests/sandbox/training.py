@@ -20,6 +20,8 @@ class Trained:
     metrics: pd.DataFrame
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
+    probe: pd.DataFrame
+    timing: dict[str, float]
 
 
 def train(config, *, on_step=None):
@@ -41,4 +43,6 @@ def train(config, *, on_step=None):
         pd.DataFrame({"step": steps, "entropy/response_mean": entropy, "entropy/token_mean": entropy}),
         pd.DataFrame({"step": at, "accuracy/mean": accuracy, "k": 8}),
         pd.DataFrame({"step": [1, 1], "sequence": [0, 0], "position": [0, 1], "token": ["=", "7"]}),
+        pd.DataFrame(),
+        {"update": 0.0},
     )
