@@ -117,9 +117,10 @@ def test_generation_is_timed_and_recorded(bench: SimpleNamespace, tmp_path: Path
     rows = bench.figures.latest(tmp_path / "generation.csv")
     assert [row["method"] for row in rows] == ["ours", bench.generation.PEER]
     assert all(row["threads"] == "1" and float(row["p50_ms"]) > 0 for row in rows)
-    text = bench.figures.parts([], [], rows)["generation.md"]
+    cpu = bench.figures.latest(bench.harness.RESULTS / "cpu.csv")
+    text = bench.figures.parts(cpu, [], rows)["generation.md"]
     assert f"| generation | base=s completions=8x8 | {bench.generation.PEER} |" in text
-    assert "Not yet timed" in bench.figures.parts([], [], [])["generation.md"]
+    assert "Not yet timed" in bench.figures.parts(cpu, [], [])["generation.md"]
 
 
 def row(benchmark: str, size: str, method: str, milliseconds: float, mib: float = 1.0) -> dict[str, str]:
