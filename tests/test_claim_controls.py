@@ -347,9 +347,12 @@ def test_the_failure_map_says_what_is_refused_and_how_runs_end(runs):
 def test_what_pays_is_drawn_from_the_findings(questions, runs):
     claim = next(claim for claim in questions if claim.id == "exploration")
     findings = claims.measure(claim, [run for arm in claim.arms for run in runs[arm]])
-    explore = figures.pays(findings).axes[0]
+    explore, single = figures.pays(findings).axes
     values = [100 * value for finding in findings if finding.subclaim.startswith("explore") for value in finding.values]
     assert circles(explore) == pytest.approx(sorted(values))
+    assert explore.get_xlim() == single.get_xlim()
+    everywhere = circles(explore) + circles(single)
+    assert explore.get_xlim()[0] < min(everywhere) and max(everywhere) < explore.get_xlim()[1]
 
 
 @pytest.mark.parametrize(

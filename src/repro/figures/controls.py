@@ -251,7 +251,7 @@ def scope(runs: Runs) -> Figure:
             _dots(axes, [_Row(row, levels[arm], colour) for row, arm in enumerate(SCOPES)])
             axes.set(title=title)
         for axes in axes_of:
-            _named(axes, ["rollout", "optimizer step", *(f"{size} sequences" for size in _micro_sizes(runs))])
+            _named(axes, ["rollout", "optimizer step", *map(_sequences, _micro_sizes(runs))])
     return figure
 
 
@@ -264,12 +264,16 @@ def _micro_sizes(runs: Runs) -> list[int]:
     ]
 
 
+def _sequences(number: int) -> str:
+    return f"{number} sequence{'s' * (number != 1)}"
+
+
 def scope_caption(runs: Runs) -> str:
     """Caption of `scope`, with n and the interval."""
     large, small = _micro_sizes(runs)
     return (
         "KL-Cov with its tokens taken as the top of a rollout, of an optimizer step, and of micro-batches of "
-        f"{large} and of {small} sequences: per cent of the tokens selected (mean over training; dotted: the nominal "
+        f"{large} and of {_sequences(small)}: per cent of the tokens selected (mean over training; dotted: the nominal "
         f"2 %), entropy (entropy/response_mean) and validation accuracy (mean@k), the latter two "
         f"{_moment(runs, SCOPES)}. "
         f"{_marks(runs, SCOPES)}"
@@ -365,7 +369,7 @@ def failure_map(runs: Runs) -> Figure:
                     words = [f"{one} {counts[one]}/{len(cell)}" for one in Ending if one in counts.index]
                     left, accuracy = 100 * cell["entropy_left"].mean(), 100 * cell["accuracy"].mean()
                     text = "\n".join([*words, f"{left:.0f} % left", f"{accuracy:.0f} % right"])
-                axes.text(column, row, text, ha="center", va="center", fontsize="x-small")
+                axes.text(column, row, text, ha="center", va="center", fontsize=9)
         axes.set_xticks(range(len(UPDATES)), map(str, UPDATES))
         axes.set_yticks(range(len(METHODS)), METHODS)
         axes.set(xlabel="Updates per rollout", xlim=(-0.5, len(UPDATES) - 0.5), ylim=(len(METHODS) - 0.5, -0.5))
@@ -515,8 +519,11 @@ def pays(findings: Sequence[Finding]) -> Figure:
             known = [(row, [100 * value for value in one.values]) for row, one in rows if one.estimate is not None]
             _dots(axes, [_Row(row, values, ACCURACY_COLOUR) for row, values in known])
             _named(axes, list(FIXES.values()))
-            axes.set(title=f"{title}: accuracy added (points)")
-        both[0].sharex(both[1])
+            axes.set(title=title)
+        ends = [axes.get_xlim() for axes in both]
+        for axes in both:
+            axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
+        both[1].set_xlabel("Accuracy added to GRPO (points)")
     return figure
 
 
