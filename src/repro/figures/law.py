@@ -25,6 +25,8 @@ MINIMUM = 0.05
 CONSUMED, LEAST_POINTS = 0.5, 4
 MARGIN = 0.2
 WINDOW = 1 / 24
+END = 1 / 8
+"""Of a run under control, as in the ledger: these runs are short and have few evaluations."""
 
 _MARKERS = "osDv^P*X"
 _LEFT_OUT = {"linestyle": "", "marker": "D", "markersize": 7, "color": style.PAPER_COLOUR, "capsize": 3, "zorder": 4}
@@ -514,7 +516,7 @@ def controlled(baseline: Sequence[Run], groups: Groups) -> Figure:
         for _, found in _fits(baseline, steps):
             _draw_law(axes, found, "0.2", linewidth=0.8)
         for place, (name, runs) in enumerate({"baseline's end": baseline, **groups}.items()):
-            ends = [measures.end(run, steps, WINDOW) for run in runs]
+            ends = [measures.end(run, steps, END) for run in runs]
             axes.plot(
                 [one.entropy for one in ends],
                 [100 * one.accuracy for one in ends],
@@ -536,7 +538,7 @@ def controlled_caption(baseline: Sequence[Run], groups: Groups) -> str:
     return (
         f"Accuracy (per cent) and entropy (nat) over the first {_common({'baseline': baseline, **groups})} optimizer "
         f"steps that all runs have. Grey: evaluations of the baseline along training, with the law of each of its "
-        f"{len(baseline)} seeds (thin lines). Large marks: means of the last 1/24 of those steps, one per seed (seeds: "
+        f"{len(baseline)} seeds (thin lines). Large marks: means of the last 1/8 of those steps, one per seed (seeds: "
         f"{counts}). A mark above the lines has more accuracy than the baseline's law gives for its entropy. "
         "Intervals of the distances stand in the table."
     )
@@ -551,12 +553,12 @@ def controlled_table(baseline: Sequence[Run], groups: Groups) -> pd.DataFrame:
     by_seed = {run.config.seed: run for run in baseline}
     for name, runs in {"baseline": baseline, **groups}.items():
         steps = measures.common_steps([*baseline, *runs])
-        ends = [measures.end(run, steps, WINDOW) for run in runs]
+        ends = [measures.end(run, steps, END) for run in runs]
         gaps = []
         for run in runs:
             try:
                 pair = by_seed[run.config.seed], run
-                gaps.append(measures.control_gap(*pair, window=WINDOW, minimum=MINIMUM))
+                gaps.append(measures.control_gap(*pair, window=END, minimum=MINIMUM))
             except (KeyError, NoEffect):
                 continue
         rows.append(
@@ -675,7 +677,7 @@ def glued(groups: Groups) -> dict[str, str | int]:
     fits = [found for _, found in _fits(grpo)]
     points = [measures.trajectory(run) for run in grpo]
     spent = [_share_spent(one, first_part(one)) for one in points if one.entropy[0] > one.entropy[-1]]
-    ends = {arm: [measures.end(run, run.config.steps, WINDOW) for run in runs] for arm, runs in groups.items()}
+    ends = {arm: [measures.end(run, run.config.steps, END) for run in groups[arm]] for arm in controlled}
     words: dict[str, str | int] = {
         "steps": grpo[0].config.steps,
         "seeds": f"{len(grpo)} seed{'s' * (len(grpo) != 1)}",
@@ -687,7 +689,7 @@ def glued(groups: Groups) -> dict[str, str | int]:
         "fit_b": _spell_mean([found.b for found in fits], ""),
         "fit_ceiling": _spell_mean([found.ceiling for found in fits], "share"),
         "fit_rmse": _spell_mean([found.rmse for found in fits], "points"),
-        "reached": _spell_mean([one.accuracy for one in ends["grpo"]], "share"),
+        "reached": _spell_mean([measures.end(run, run.config.steps, WINDOW).accuracy for run in grpo], "share"),
     }
     for arm in ("kl_target_10", "kl_target_20", "kl_target_30"):
         words[f"reached_{arm}"] = _spell_mean([one.accuracy for one in ends[arm]], "share")
