@@ -2,17 +2,21 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
 
 import repro.cli
+import repro.dag
 from repro.cli import main
 from repro.errors import ConfigError, RecordError
 from repro.profiles import load_profile
+from repro.runs.record import find
 
 
 @pytest.fixture
@@ -61,7 +65,9 @@ def error_line(capsys) -> str:
         (["run", "--arm", "kl"], "arm 'kl' is not in profile 'cpu'; its arms are "),
         (["run", "--threads", "0"], "--threads=0 is not allowed"),
         (["run", "--prof", "cpu"], "unrecognized arguments: --prof cpu"),
-        (["train"], "invalid choice: 'train' (choose from"),
+        (["train", "--cores", "0"], "--cores=0 is not allowed; give a number of at least 1, or all"),
+        (["train", "--minutes", "0"], "--minutes=0 is not allowed; give a number above 0"),
+        (["learn"], "invalid choice: 'learn' (choose from"),
         ([], "the following arguments are required: COMMAND; see `repro --help`"),
         (["status", "--profile", ""], "profile '' is unknown"),
     ],
@@ -102,6 +108,30 @@ def test_run_sets_the_threads_of_one_operation(build, trained, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert main(["run", "--profile", "smoke", "--threads", "2"]) == 0
     assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_keep_copies_current_records_into_results(build, trained, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(repro.dag, "results_dir", lambda: tmp_path / "results")
+    profile = load_profile("smoke")
+    one = replace(profile, arms={arm: profile.arms[arm] for arm in ("grpo", "rloo")})
+    monkeypatch.setattr(repro.cli, "load_profile", lambda name: one)
+    assert main(["run", "--profile", "smoke", "--seed", "0", "1"]) == 0
+    first, second, *others = one.all_configs()
+    (build / "runs" / second.name / "tokens.parquet").write_bytes(b"damaged")
+    old = tmp_path / "results" / first.name
+    old.mkdir(parents=True)
+    (old / "config.json").write_text("another")
+    assert main(["keep", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().out.endswith("copied 1 record\n")
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [first.name]
+    kept = {path.name: path.read_bytes() for path in old.iterdir()}
+    assert kept == {path.name: path.read_bytes() for path in (build / "runs" / first.name).iterdir()}
+    assert find(others[0]).status == "missing"
+    # A record that is already there is not copied onto itself.
+    shutil.rmtree(build)
+    assert find(first).path == old
+    assert main(["keep", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().out == "copied 0 records\n"
 
 
 def test_status_shows_every_run(build, trained, capsys):
@@ -174,7 +204,19 @@ def test_help_has_a_line_for_every_command(capsys):
         main(["--help"])
     assert leaving.value.code == 0
     text = capsys.readouterr().out
-    for command in ("reproduce", "run", "bases", "notebooks", "execute", "verdicts", "book", "status", "profiles"):
+    for command in (
+        "reproduce",
+        "train",
+        "keep",
+        "run",
+        "bases",
+        "notebooks",
+        "execute",
+        "verdicts",
+        "book",
+        "status",
+        "profiles",
+    ):
         assert f"\n    {command}" in text
 
 

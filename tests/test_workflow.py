@@ -31,6 +31,12 @@ def text_of(path: Path) -> str:
         return ""
 
 
+def runs(process: int) -> bool:
+    """Whether a process is there and not merely waiting for its parent to notice its end."""
+    state = text_of(Path(f"/proc/{process}/stat")).rpartition(")")[2].split()[:1]
+    return bool(state) and state != ["Z"]
+
+
 def records(sandbox) -> dict[str, Path]:
     return {path.name.split("-seed")[1][0]: path for path in (sandbox.build / "runs").glob("grpo-t-seed*")}
 
@@ -120,6 +126,31 @@ def test_kill_of_everything_redoes_that_run_only(reproduced):
     again = reproduced.repro("reproduce", "--profile", "tiny")
     assert again.returncode == 0, again.stderr
     assert reproduced.trainings() == ["1 1"]
+
+
+def test_train_makes_the_runs_alone_and_stops_when_its_time_is_up(reproduced):
+    """A run that hangs is stopped with everything else, and the one that was recorded before stays."""
+    found = records(reproduced)
+    os.rename(found["1"], reproduced.control / "limited")
+    (reproduced.control / "hang-1").touch()
+    (reproduced.control / "process-1").unlink()
+    page = reproduced.build / "tiny" / "site" / "index.html"
+    before = page.stat().st_mtime_ns
+    short = reproduced.repro("train", "--profile", "tiny", "--minutes", "0.25")
+    assert short.returncode == 0, short.stderr
+    assert short.stdout.endswith("1 of 2 runs are recorded; call again to go on\n")
+    started = reproduced.control / "process-1"
+    assert not started.exists() or not runs(int(started.read_text()))
+    started.touch()
+    (reproduced.control / "hang-1").unlink()
+    reproduced.trainings()
+    whole = reproduced.repro("train", "--profile", "tiny")
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout.endswith("2 of 2 runs are recorded\n")
+    assert reproduced.trainings() == ["1 1"]
+    assert page.stat().st_mtime_ns == before
+    last = reproduced.repro("reproduce", "--profile", "tiny")
+    assert last.returncode == 0 and reproduced.trainings() == []
 
 
 def test_orphaned_run_is_waited_for(reproduced):
