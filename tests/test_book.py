@@ -127,7 +127,7 @@ def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, ques
     assert early.startswith("{doc}`Early fall </claims/collapse>` ({numref}`fig-collapse`)\n")
     assert "  - 3\n  - smoke\n  - {bdg-success}`as predicted`\n" in early
     assert exact.startswith("{doc}`Exact number </claims/collapse>`\n")
-    assert "  - -\n  - smoke\n  - {bdg-danger}`not as predicted`\n" in exact
+    assert "  - none\n  - smoke\n  - {bdg-danger}`not as predicted`\n" in exact
     assert "Why early" not in fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
     summary = fragments.claim_summary(question, answers(question, (Verdict.REPRODUCED, Verdict.UNDERPOWERED)), ())
     assert "Our predictions: {bdg-muted}`underpowered`" in summary

@@ -60,11 +60,13 @@ def table(frame: pd.DataFrame, css: str = "") -> None:
 
 def provenance(runs: Sequence[Run]) -> pd.DataFrame:
     """What made these runs: a row per field, with every value that occurs among them once."""
-    rows: dict[str, list[str]] = {}
+    arms: dict[str, list[Run]] = {}
+    for run in runs:
+        arms.setdefault(run.config.arm, []).append(run)
+    rows: dict[str, list[str]] = {"Runs": [_spelled(arm, members) for arm, members in arms.items()]}
     for run in runs:
         made = run.provenance
         fields = {
-            "Runs": f"{run.name}: {made['seconds']:.0f} s",
             "Commit": f"{made['commit'] or 'none'}{' with uncommitted changes' if made['dirty'] else ''}",
             "Code fingerprint": made["code"],
             "Device": f"{made['device_name']} ({made['device']}, threads: {made['threads']})",
@@ -75,3 +77,9 @@ def provenance(runs: Sequence[Run]) -> pd.DataFrame:
             rows.setdefault(name, []).append(value)
     values = ["; ".join(dict.fromkeys(found)) for found in rows.values()]
     return pd.DataFrame({"What": list(rows), "Value": values})
+
+
+def _spelled(arm: str, runs: Sequence[Run]) -> str:
+    """An arm's runs: 'grpo, seed 0 (2bf8282dd822), seed 1 (...): 430 s'; the hash ends the name of the record."""
+    seeds = ", ".join(f"seed {run.config.seed} ({run.name.rpartition('-')[2]})" for run in runs)
+    return f"{arm}, {seeds}: {sum(run.provenance['seconds'] for run in runs):.0f} s"

@@ -74,8 +74,8 @@ def _badge(verdict: Verdict, kind: Kind) -> str:
 
 
 def _seeds(finding: Finding) -> str:
-    """Number of seeds; a dash where the number rests on none."""
-    return str(finding.n) if finding.n else "-"
+    """Number of seeds, in a cell."""
+    return str(finding.n) if finding.n else "none"
 
 
 def _figure_link(part: SubClaim, figures: Collection[str]) -> str:
