@@ -12,7 +12,7 @@ from repro import book, claims, fragments, paths
 from repro.book import BookError
 from repro.claims import Kind, Verdict
 from repro.profiles import load_profile
-from repro.tasks.strategies import STANDARD
+from repro.tasks.strategies import MIXTURES
 
 PAGES = paths.root() / "book"
 
@@ -39,6 +39,7 @@ def provenance(seconds):
         "threads": 1,
         "seconds": seconds,
         "started": "2026-11-20T10:00:00+00:00",
+        "timing": {"generation": 1.0, "generated_tokens": 10},
     }
 
 
@@ -255,8 +256,18 @@ def test_the_settings_are_those_of_the_runs(recorded):
 
 def test_the_strategies_are_those_of_the_code():
     text = fragments.strategies()
-    for one in STANDARD.strategies:
-        assert f"* - `{one.mark}`\n" in text
+    assert text.count("* - ") == 1 + sum(len(mixture.strategies) for mixture in MIXTURES.values())
+    assert "* - `standard`\n  - `s`\n  - after each operation\n  - 2 %\n  - 35 %\n" in text
+    assert "* - `explore`\n  - `p`\n  - after every 2 operations, of the first 5\n  - 38 %\n" in text
+
+
+def test_the_time_is_shared_out_by_phase(make_run):
+    spent = {"generation": 2, "scoring": 1, "update": 6, "other": 1, "evaluation": 5, "generated_tokens": 400}
+    runs = [SimpleNamespace(**vars(make_run(seed)), provenance=provenance(10) | {"timing": spent}) for seed in (0, 1)]
+    *_, row = fragments.timing(runs).split("* - ")
+    # 800 tokens in 4 s of generation and in 20 s of training; the shares are of the training alone.
+    cells = ["`s`", "cpu", "4", "2", "200", "40", "20 %", "10 %", "60 %", "10 %"]
+    assert row.split("\n```")[0].split("\n  - ") == cells
 
 
 def test_the_criteria_are_the_ledgers(claim):

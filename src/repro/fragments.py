@@ -1,5 +1,6 @@
 """The computed parts of the book as MyST: verdict tables, criteria, settings of the runs, and what made them."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
@@ -8,7 +9,7 @@ from repro.claims import Claim, Finding, Kind, SubClaim, Verdict
 from repro.claims.measures import MEASURES
 from repro.profiles import Profile
 from repro.runs import Run
-from repro.tasks.strategies import STANDARD
+from repro.tasks.strategies import MIXTURES
 
 # Settings that tell runs apart without being a choice of method.
 OWN_TO_RUN = ("arm", "seed")
@@ -241,16 +242,41 @@ def settings(runs: Sequence[Run]) -> str:
     return "\n".join([_list_table(("Setting", "Value"), rows), tail])
 
 
+def timing(runs: Sequence[Run]) -> str:
+    """Where the time of training went, a row per base policy, schedule and device: shares of the runs' seconds."""
+    kinds: dict[tuple[str, int, str], list[Run]] = {}
+    for run in runs:
+        kind = (run.config.base, run.config.updates_per_rollout, run.provenance["device"])
+        kinds.setdefault(kind, []).append(run)
+    rows = []
+    for (base, updates, device), members in sorted(kinds.items()):
+        spent = Counter()
+        for run in members:
+            spent.update(run.provenance["timing"])
+        tokens = spent.pop("generated_tokens")
+        training = sum(spent.values()) - spent["evaluation"] - spent["probe"]
+        shares = [f"{100 * spent[phase] / training:.0f} %" for phase in ("generation", "scoring", "update", "other")]
+        speed = [f"{tokens / spent['generation']:,.0f}", f"{tokens / training:,.0f}"]
+        rows.append((f"`{base}`", device, str(updates), str(len(members)), *speed, *shares))
+    header = ("Base", "Device", "Updates per rollout", "Runs", "Tokens per second of generation")
+    header += ("Tokens per second of training", "Generation", "Scoring", "Update", "Other")
+    return _list_table(header, rows, "timing")
+
+
 def strategies() -> str:
-    """The mixture that base policies are trained on."""
+    """The mixtures that base policies are trained on."""
     totals = {0: "only the answer", 1: "after each operation"}
     rows = [
         (
+            f"`{name}`",
             f"`{one.mark}`",
-            totals.get(one.stride, f"after every {one.stride} operations"),
+            totals.get(one.stride, f"after every {one.stride} operations")
+            + (f", of the first {one.limit}" if one.limit else ""),
             f"{100 * one.prior:.0f} %",
             f"{100 * one.slip:.0f} %",
         )
-        for one in STANDARD.strategies
+        for name, mixture in MIXTURES.items()
+        for one in mixture.strategies
     ]
-    return _list_table(("First letter", "Totals written", "Share of the mixture", "Slips per total"), rows)
+    header = ("Mixture", "First letter", "Totals written", "Share of the mixture", "Slips per total")
+    return _list_table(header, rows)
