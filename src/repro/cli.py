@@ -6,6 +6,7 @@ where it came from. Modules are imported by the command that needs them, because
 
 import argparse
 import errno
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def _cores(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train and record runs of one arm, where they are not recorded yet."""
+    """Train and record the runs of some arms and seeds, where they are not recorded yet."""
     if arguments.threads is not None:
         if arguments.threads < 1:
             raise ConfigError(f"--threads={arguments.threads} is not allowed; give a number of at least 1")
@@ -76,7 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
     from repro.runs.record import find, load_or_train
 
     profile = load_profile(arguments.profile)
-    for config in [_with_overrides(profile, arguments.arm, seed, arguments.set) for seed in arguments.seed]:
+    runs = itertools.product(arguments.arm, arguments.seed)
+    for config in [_with_overrides(profile, arm, seed, arguments.set) for arm, seed in runs]:
         trained = find(config).status != "current"
         recorded = load_or_train(config)
         print(f"{recorded.name}: {'trained' if trained else 'recorded already'} ({recorded.path})", flush=True)
@@ -216,7 +218,9 @@ def parser() -> argparse.ArgumentParser:
     several.add_argument("--minutes", type=float, metavar="M", help="stop then; the next call goes on")
     command(keep)
     one = command(run)
-    one.add_argument("--arm", default="grpo", help="method, a name under `arms` in the profile (default: grpo)")
+    one.add_argument(
+        "--arm", nargs="+", default=["grpo"], help="one or more names in configs/arms.yaml (default: grpo)"
+    )
     one.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="one or more (default: 0)")
     one.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the run")
     one.add_argument("--threads", type=int, metavar="N", help="threads of one operation (default: torch's)")
