@@ -66,12 +66,13 @@ from repro.figures import law as figures
 from repro.profiles import load_profile
 from repro.runs import load_or_train
 
-claim = claims.load_ledger().claim("law")
+ledger = claims.load_ledger()
+entries = [ledger.claim(name) for name in ("law", "law_control", "law_paper")]
 loaded = load_profile(profile)
-names = (*claim.arms, "kl_target_20")
+names = dict.fromkeys(arm for entry in entries for arm in entry.arms)
 groups = {
     arm: [load_or_train(config) for config in loaded.configs(arm, seeds)]
-    for arm in names
+    for arm in (*names, "kl_target_20")
 }
 runs = [run for group in groups.values() for run in group]
 grpo, grpo8 = groups["grpo"], groups["grpo8"]
@@ -80,10 +81,9 @@ for run in runs:
     assert run.evaluations["step"].is_monotonic_increasing, run.name
     assert run.evaluations["accuracy/mean"].between(0, 1).all(), run.name
     assert run.metrics[claims.ENTROPY].min() >= 0, run.name
-findings = claims.measure(claim, runs)
-assert [finding.subclaim for finding in findings] == [
-    part.id for part in claim.subclaims
-]
+findings = {entry.id: claims.measure(entry, runs) for entry in entries}
+for entry in entries:
+    assert len(findings[entry.id]) == len(entry.subclaims)
 algorithms, sizes, data, controlled = figures.compared(groups)
 
 # %% [markdown]
@@ -178,12 +178,20 @@ display.table(figures.paper_sizes_table())
 # Each range was written into the ledger, with its reason, before the runs.
 
 # %%
-display.table(claims.table(findings), css="verdicts with-range")
+for entry in entries:
+    css = "with-range" if entry.kind == claims.Kind.CLAIM else "with-prediction"
+    display.table(claims.table(findings[entry.id]), css=f"verdicts {css}")
+found = [finding for group in findings.values() for finding in group]
 display.glue(
     profile=profile,
-    verdict=claims.claim_verdict(findings).word(claim.kind),
-    **{finding.subclaim: finding.ours for finding in findings},
-    **{f"{finding.subclaim}_verdict": finding.word for finding in findings},
+    **{
+        f"verdict_{entry.id}": claims.claim_verdict(findings[entry.id]).word(
+            entry.kind
+        )
+        for entry in entries
+    },
+    **{finding.subclaim: finding.ours for finding in found},
+    **{f"{finding.subclaim}_verdict": finding.word for finding in found},
     **figures.glued(groups),
 )
 display.table(display.provenance(runs), css="facts")

@@ -58,8 +58,9 @@ def bases(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def claim():
-    return claims.load_ledger().claim("law")
+def entries():
+    """The claim, the question about it, and the claim put to the paper's curves."""
+    return [claims.load_ledger().claim(name) for name in ("law", "law_control", "law_paper")]
 
 
 # Entropy at an evaluation.
@@ -259,7 +260,7 @@ def test_the_papers_32b_left_out():
 
 
 @pytest.fixture
-def study(make_law_run, bases):
+def study(make_law_run, bases, entries):
     """Runs of every arm that the claim needs, with a little noise."""
     rng = np.random.default_rng(0)
 
@@ -268,7 +269,7 @@ def study(make_law_run, bases):
 
     bases_of = {"size_xs": "xs", "size_sm": "sm", "size_m": "m"}
     ends = {"kl_cov": 0.2, "clip_cov": 0.15, "clip_higher": 0.25} | {f"kl_target_{t}": t / 100 for t in (10, 20, 30)}
-    arms = (*claims.load_ledger().claim("law").arms, "kl_target_20")
+    arms = dict.fromkeys((*(arm for entry in entries for arm in entry.arms), "kl_target_20"))
     return {
         arm: [
             make_law_run(
@@ -285,10 +286,10 @@ def study(make_law_run, bases):
     }
 
 
-def test_every_subclaim_is_measured(study, claim):
+def test_every_subclaim_is_measured(study, entries):
     runs = [run for group in study.values() for run in group]
-    findings = {finding.subclaim: finding for finding in claims.measure(claim, runs)}
-    assert set(findings) == {part.id for part in claim.subclaims}
+    findings = {finding.subclaim: finding for entry in entries for finding in claims.measure(entry, runs)}
+    assert set(findings) == {part.id for entry in entries for part in entry.subclaims}
     for finding in findings.values():
         assert finding.estimate is not None, finding.note
     same = ("fit_r2", "coefficient_a", "early_rmse", "half_rmse", "rloo_a", "prime_b", "reinforce_pp_curve")
@@ -299,21 +300,19 @@ def test_every_subclaim_is_measured(study, claim):
         assert findings[name].verdict is Verdict.NOT_REPRODUCED, name
 
 
-def test_flat_runs_are_underpowered_and_drawn(make_law_run, claim):
+def test_flat_runs_are_underpowered_and_drawn(make_law_run, entries):
     runs = [make_law_run(seed, entropy=lambda x: 0.3 - 0.001 * x) for seed in range(3)]
-    findings = claims.measure(claim, runs)
-    assert all(
-        finding.verdict is Verdict.UNDERPOWERED for finding in findings if not finding.subclaim.startswith("paper")
-    )
+    for entry in entries[:2]:
+        assert {finding.verdict for finding in claims.measure(entry, runs)} == {Verdict.UNDERPOWERED}
     for figure in (figures.fit(runs), figures.early(runs)):
         assert display.svg(figure)
     assert figures.fit_table(runs).empty
     assert figures.predictions_table(runs).empty
 
 
-def test_every_figure_of_the_ledger_is_in_the_notebook(claim):
+def test_every_figure_of_the_ledger_is_in_the_notebook(entries):
     notebook = (paths.root() / "notebooks" / "02_law.py").read_text()
-    for part in claim.subclaims:
+    for part in (part for entry in entries for part in entry.subclaims):
         assert f'"name": "{part.figure}"' in notebook, part.figure
 
 
@@ -361,13 +360,13 @@ def test_tables_hold_the_numbers(study):
     assert figures.paper_sizes_table()["Largest, its own"].tolist() == ["0.236", "0.69", "0.454"]
 
 
-def test_the_page_shows_nothing_that_is_not_glued(study, claim):
+def test_the_page_shows_nothing_that_is_not_glued(study, entries):
     page = (paths.root() / "book" / "claims" / "law.md").read_text()
     used = {part.split(":")[0] for part in page.split("02_law.ipynb::")[1:]}
-    glued = set(figures.glued(study)) | {"profile", "verdict"}
-    glued |= {name for part in claim.subclaims for name in (part.id, f"{part.id}_verdict")}
-    assert used <= glued
-    assert {part.id for part in claim.subclaims} - used <= {"coefficient_a"}
+    parts = {part.id for entry in entries for part in entry.subclaims}
+    glued = {"profile", *figures.glued(study), *parts, *(f"{part}_verdict" for part in parts)}
+    assert used <= glued | {f"verdict_{entry.id}" for entry in entries}
+    assert parts - used <= {"coefficient_a"}
     for value in figures.glued(study).values():
         assert isinstance(value, str | int)
 
