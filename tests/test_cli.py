@@ -62,7 +62,7 @@ def error_line(capsys) -> str:
         (["run", "--set", "base=none"], "base policy 'none' is missing"),
         (["run", "--seed", "-1"], "seed=-1 (int) is not allowed; it must be an integer of at least 0"),
         (["run", "--seed", "one"], "argument --seed: invalid int value: 'one'; see `repro run --help`"),
-        (["run", "--arm", "kl"], "arm 'kl' is not in profile 'cpu'; its arms are "),
+        (["run", "--arm", "kl"], "arm 'kl' is not in profile 'cpu'; the nearest are "),
         (["run", "--threads", "0"], "--threads=0 is not allowed"),
         (["run", "--prof", "cpu"], "unrecognized arguments: --prof cpu"),
         (["train", "--cores", "0"], "--cores=0 is not allowed; give a number of at least 1, or all"),

@@ -11,6 +11,7 @@ Where one field is given in several places the more particular one holds: the pr
 different numbers of updates can see as many rollouts.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ GROUP_KEYS = {"seeds": list, "run": dict}
 ARM_GROUP_KEYS = {"run": dict, "arms": dict}
 WORDS = {str: "text", list: "a list", dict: "a mapping", int: "an integer"}
 IN_ROLLOUTS = {"rollouts": "steps", "eval_rollouts": "eval_every"}
+MANY = 12
 # Said once, in `seeds` or as an arm's name, and not again among a run's fields.
 SET_ELSEWHERE = ("seed", "arm")
 
@@ -57,7 +59,7 @@ class Profile:
             ConfigError: for an unknown arm, or a field or value that a run cannot have.
         """
         if arm not in self.arms:
-            raise ConfigError(f"arm {arm!r} is not in profile {self.name!r}; its arms are {', '.join(self.arms)}")
+            raise ConfigError(f"arm {arm!r} is not in profile {self.name!r}; {_known(arm, list(self.arms))}")
         one = self.arms[arm]
         source = f"{self.source} (arm {arm})"
         return [
@@ -107,6 +109,14 @@ def load_profile(name: str) -> Profile:
     profile = Profile(name, values["description"].strip(), values["base"], arms, source)
     profile.all_configs()
     return profile
+
+
+def _known(arm: str, arms: Sequence[str]) -> str:
+    """The arms there are; of many, the nearest."""
+    if len(arms) <= MANY:
+        return f"its arms are {', '.join(arms)}"
+    near = difflib.get_close_matches(arm, arms)
+    return f"the nearest are {', '.join(near) or 'none'}, and configs/arms.yaml has all {len(arms)}"
 
 
 def _folder() -> Path:
