@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from repro.errors import BaseError, ConfigError
+from repro.policies.base import load_base
 from repro.runs import RunConfig, training
 from repro.runs.training import Stopwatch, train, trainer_config
 from repro.seeds import derive_seed
+from repro.tasks.arithmetic import apply
 
 TINY = RunConfig(
     base="s",
@@ -154,6 +156,27 @@ def test_micro_batches_change_the_memory_and_not_the_step(trainer):
         np.testing.assert_allclose(one[column], two[column], rtol=2e-5, atol=1e-7, err_msg=column)
     # Below the tolerance a real difference could hide only if these were zero.
     assert (one["loss"].abs() > 0.01).all() and (one["grad_norm"] > 0.1).all()
+
+
+def test_completions_meet_their_own_prompts(monkeypatch):
+    """With a sampler that knows the answers, every reward is 1: no completion is scored against another's prompt."""
+    _, tokenizer = load_base(TINY.base)
+
+    def answer(prompt):
+        text = tokenizer.decode(prompt).rstrip(":")
+        total = int(text[0])
+        for operator, operand in zip(text[1::2], text[2::2], strict=True):
+            total = apply(total, operator, int(operand))
+        return tokenizer(f"={total}")["input_ids"] + [tokenizer.eos_token_id]
+
+    def know(model, prompts, samples, **_):
+        assert len(set(map(tuple, prompts))) == len(prompts) == TINY.prompts_per_rollout
+        return [answer(prompt) for prompt in prompts for _ in range(samples)]
+
+    monkeypatch.setattr(training, "sample_tokens", know)
+    metrics = train(changed(probe_every=0, eval_prompts=2)).metrics
+    assert metrics["reward/mean"].dropna().tolist() == [1, 1, 1]
+    assert metrics["completion_length/mean"].dropna().tolist() == [3, 3, 3]
 
 
 def test_random_rewards_are_no_ones_merit(trained):
