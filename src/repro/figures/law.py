@@ -702,7 +702,7 @@ def glued(groups: Groups) -> dict[str, str | int]:
 
 
 def _spell_mean(values: Sequence[float], unit: str) -> str:
-    return spell_interval(*_mean(values), unit) if len(values) else "not to be had from these runs"
+    return spell_interval(*_mean(values), unit)
 
 
 def _share_spent(points: Trajectory, until: float) -> float:
