@@ -108,7 +108,14 @@ def test_the_verdict_table_has_every_finding(claim, recorded, smoke):
         title = f"{{doc}}`{finding.title} </claims/collapse>`"
         row = f"* - {title}\n  - {finding.printed_as}\n  - {finding.ours}\n  - 3\n  - smoke\n"
         assert f"{row}  - {{bdg-success}}`reproduced`\n" in table
-    assert f"{{doc}}`Claim 1 </{claim.page}>`" in table
+    # Six sub-claims hold, and so does the claim.
+    badge = "{bdg-success}`reproduced`"
+    title = f"Claim 1. {claim.title}"
+    assert f"* - {{doc}}`{title} </{claim.page}>`\n  - {badge}\n  - 6 reproduced\n" in table
+    overview, details = table.split("Number by number:")
+    assert ":class: overview\n" in overview and "verdicts" not in overview
+    assert details.count("::::{dropdown}") == 1 and f"::::{{dropdown}} {title}\n" in details
+    assert details.rstrip().endswith("\n::::")
     assert "Underpowered:" not in table
     assert fragments.verdict_table(smoke, findings, Kind.QUESTION, ()) == "This copy has none.\n"
 
@@ -117,14 +124,18 @@ def test_underpowered_findings_say_why(claim, recorded, smoke):
     findings = claims.measure(claim, recorded[:1])
     table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
     assert table.count("{bdg-muted}`underpowered`") == 1 + len(findings)
+    assert f"  - {len(findings)} underpowered\n" in table
     assert table.count("1 of at least 3 seeds") == 1
 
 
 def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, question, recorded, smoke):
     findings = [*claims.measure(claim, recorded), *answers(question, (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED))]
     table = fragments.verdict_table(smoke, findings, Kind.QUESTION, ("fig-collapse",))
-    assert "**{doc}`Why early? </claims/collapse>`** {bdg-warning}`partly as predicted`" in table
-    early, exact = table.split("* - ")[2:]
+    overview, details = table.split("Number by number:")
+    row = "* - {doc}`Why early? </claims/collapse>`\n  - {bdg-warning}`partly as predicted`\n"
+    assert f"{row}  - 1 as predicted, 1 not as predicted\n" in overview
+    assert "::::{dropdown} Why early?\n" in details
+    early, exact = details.split("* - ")[2:]
     assert early.startswith("{doc}`Early fall </claims/collapse>` ({numref}`fig-collapse`)\n")
     assert "  - 3\n  - smoke\n  - {bdg-success}`as predicted`\n" in early
     assert exact.startswith("{doc}`Exact number </claims/collapse>`\n")

@@ -85,20 +85,18 @@ def _figure_link(part: SubClaim, figures: Collection[str]) -> str:
 
 
 def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, figures: Collection[str]) -> str:
-    """A table per claim, or per open question: the paper's number, ours, n, profile, verdict.
+    """All claims, or all open questions, with their verdicts; under each its sub-claims, folded up.
 
     Titles lead to the claim's page, and to the figure where `figures` has it.
     """
-    parts = []
+    overview, details = [], []
     for claim in claims.load_ledger().claims:
         mine = {finding.subclaim: finding for finding in findings if finding.claim == claim.id}
         if claim.kind is not kind or not mine:
             continue
         badge = _badge(claims.claim_verdict(list(mine.values())), kind)
-        title = f"{{doc}}`Claim {claim.number} </{claim.page}>`. {claim.title}."
-        if kind is Kind.QUESTION:
-            title = f"{{doc}}`{claim.title} </{claim.page}>`"
-        parts.append(f"**{title}** {badge}\n")
+        title = f"Claim {claim.number}. {claim.title}" if kind is Kind.CLAIM else claim.title
+        overview.append((f"{{doc}}`{title} </{claim.page}>`", badge, _tally(list(mine.values()), kind)))
         rows = [
             (
                 f"{{doc}}`{part.title} </{claim.page}>`{_figure_link(part, figures)}",
@@ -112,9 +110,19 @@ def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, fig
             if part.id in mine
         ]
         header = ("Claim" if kind is Kind.CLAIM else "Prediction", *RESULTS, "Profile", "Verdict")
-        parts.append(_list_table(header, rows, "verdicts with-profile"))
-        parts.append(_notes(list(mine.values())))
-    return "\n".join(parts) or "This copy has none.\n"
+        table = _list_table(header, rows, "verdicts with-profile")
+        details.append(f"::::{{dropdown}} {title}\n{table}\n{_notes(list(mine.values()))}::::\n")
+    if not overview:
+        return "This copy has none.\n"
+    counted = "Sub-claims" if kind is Kind.CLAIM else "Predictions"
+    header = ("Claim" if kind is Kind.CLAIM else "Question", "Verdict", counted)
+    return "\n".join([_list_table(header, overview, "overview"), "Number by number:\n", *details])
+
+
+def _tally(findings: Sequence[Finding], kind: Kind) -> str:
+    """How many findings have which verdict: '5 reproduced, 1 underpowered'."""
+    counts = Counter(finding.verdict for finding in findings)
+    return ", ".join(f"{counts[one]} {one.word(kind)}" for one in Verdict if counts[one])
 
 
 def _notes(findings: Sequence[Finding]) -> str:
