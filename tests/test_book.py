@@ -106,7 +106,7 @@ def test_the_verdict_table_has_every_finding(claim, recorded, smoke):
     table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
     for finding in findings:
         title = f"{{doc}}`{finding.title} </claims/collapse>`"
-        row = f"* - {title}\n  - {finding.printed_as}\n  - {finding.ours}\n  - 3\n  - smoke\n"
+        row = f"* - {title}\n  - {finding.printed_as}\n  - {finding.ours}\n  - {{doc}}`3 </status>`\n  - smoke\n"
         assert f"{row}  - {{bdg-success}}`reproduced`\n" in table
     # Six sub-claims hold, and so does the claim.
     badge = "{bdg-success}`reproduced`"
@@ -137,7 +137,7 @@ def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, ques
     assert "::::{dropdown} Why early?\n" in details
     early, exact = details.split("* - ")[2:]
     assert early.startswith("{doc}`Early fall </claims/collapse>` ({numref}`fig-collapse`)\n")
-    assert "  - 3\n  - smoke\n  - {bdg-success}`as predicted`\n" in early
+    assert "  - {doc}`3 </status>`\n  - smoke\n  - {bdg-success}`as predicted`\n" in early
     assert exact.startswith("{doc}`Exact number </claims/collapse>`\n")
     assert "  - none\n  - smoke\n  - {bdg-danger}`not as predicted`\n" in exact
     assert "Why early" not in fragments.verdict_table(smoke, findings, Kind.CLAIM, ())

@@ -79,6 +79,11 @@ def _seeds(finding: Finding) -> str:
     return str(finding.n) if finding.n else "none"
 
 
+def _runs_link(finding: Finding) -> str:
+    """Number of seeds, in a cell, leading to the page that lists the runs."""
+    return f"{{doc}}`{finding.n} </status>`" if finding.n else _seeds(finding)
+
+
 def _figure_link(part: SubClaim, figures: Collection[str]) -> str:
     """A link to the sub-claim's figure, to stand behind its title."""
     return f" ({{numref}}`{part.figure}`)" if part.figure in figures else ""
@@ -87,7 +92,7 @@ def _figure_link(part: SubClaim, figures: Collection[str]) -> str:
 def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, figures: Collection[str]) -> str:
     """All claims, or all open questions, with their verdicts; under each its sub-claims, folded up.
 
-    Titles lead to the claim's page, and to the figure where `figures` has it.
+    Titles lead to the claim's page, and to the figure where `figures` has it; numbers of seeds to the runs.
     """
     overview, details = [], []
     for claim in claims.load_ledger().claims:
@@ -102,7 +107,7 @@ def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, fig
                 f"{{doc}}`{part.title} </{claim.page}>`{_figure_link(part, figures)}",
                 mine[part.id].printed_as,
                 mine[part.id].ours,
-                _seeds(mine[part.id]),
+                _runs_link(mine[part.id]),
                 profile.name,
                 _badge(mine[part.id].verdict, kind),
             )
