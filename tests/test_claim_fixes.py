@@ -311,7 +311,8 @@ def test_levels_are_those_of_the_common_length(arms):
     expected = fixes.end_levels([arms[name] for name in weights], "entropy", 1 / 8)
     assert expected.shape == (2, 5)
     np.testing.assert_allclose(panels[4].lines[-1].get_ydata(), expected.mean(axis=0))
-    assert "KL-Cov's weight: 160 steps, n = 2" in figures.levels_caption(arms)
+    # All five families are as long here, which is said once.
+    assert "that all levels of a setting have (160 steps, n = 2)" in figures.levels_caption(arms)
 
 
 def test_families_are_the_ledgers(entries):

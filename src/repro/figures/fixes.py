@@ -217,12 +217,13 @@ def levels(arms: Arms) -> Figure:
 
 def levels_caption(arms: Arms) -> str:
     """Caption of `levels`, with n and the length of each family."""
-    parts = []
+    sizes: dict[str, list[str]] = {}
     for title, family in FAMILIES.items():
         groups = [arms[arm] for arm in family]
         seeds = set.intersection(*({run.config.seed for run in group} for group in groups))
         steps = measures.common_steps([run for group in groups for run in group])
-        parts.append(f"{title}: {steps} steps, n = {len(seeds)}")
+        sizes.setdefault(f"{steps} steps, n = {len(seeds)}", []).append(title)
+    parts = [size if len(sizes) == 1 else f"{', '.join(titles)}: {size}" for size, titles in sizes.items()]
     return (
         "Entropy (left, nats, logarithmic) and validation accuracy (right, per cent) over the last 1/8 of the steps "
         f"that all levels of a setting have ({'; '.join(parts)}). Thin lines: seeds that all levels have; thick: mean. "

@@ -274,6 +274,7 @@ def early(runs: Sequence[Run]) -> Figure:
         lower.set(title="Error over the rest, RMSE", xlabel="Points of accuracy")
         if not table.empty:
             lower.set_xscale("log")
+            lower.tick_params(which="minor", labelbottom=False)
             figure.legend(loc="outside lower center", title="Fitted", fontsize="small", title_fontsize="small", ncols=2)
     return figure
 
