@@ -71,7 +71,7 @@ def test_claims_of_the_study_have_seeds_enough():
 def test_arms_of_one_comparison_see_as_many_rollouts():
     for name in ("cpu", "smoke"):
         profile = load_profile(name)
-        for group in ("updates", "fixes", "variants", "probe", "size"):
+        for group in ("updates", "fixes", "explore", "single", "probe", "size"):
             configs = [profile.configs(arm)[0] for arm, one in profile.arms.items() if one.group == group]
             assert len({config.steps / config.updates_per_rollout for config in configs}) == 1, (name, group)
 
