@@ -63,7 +63,7 @@ def test_profiles_that_ship(name, tmp_path):
 def test_claims_of_the_study_have_seeds_enough():
     cpu, smoke = load_profile("cpu"), load_profile("smoke")
     assert list(cpu.arms) == list(smoke.arms)
-    assert {len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes")} == {4}
+    assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
     assert min(len(arm.seeds) for arm in cpu.arms.values()) >= 2
     assert profile_names() == ["colab", "cpu", "gpu", "paper", "smoke"]
 
