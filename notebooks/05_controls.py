@@ -201,7 +201,7 @@ for claim in questions:
 display.glue(
     profile=profile,
     rollouts=measures.common_rollout(everything),
-    steps=measures.common_step(runs["kl_cov"] + runs["tokens_random"]),
+    steps=measures.common_steps(runs["kl_cov"] + runs["tokens_random"]),
     **measures.describe({arm: runs[arm] for arm in figures.LEVEL_ARMS}),
 )
 

@@ -62,7 +62,7 @@ def test_levels_are_those_of_the_last_common_step():
     later = long.metrics["step"] > 80
     long.metrics.loc[later, "entropy/response_mean"] = 9.0
     long.metrics.loc[~later & (long.metrics["step"] > 8), "entropy/response_mean"] = 0.1
-    assert measures.common_step([long, short]) == 80
+    assert measures.common_steps([long, short]) == 80
     # Not even by interpolation towards the rollout after the 80th step.
     assert measures.entropy_added(short, long, window=WINDOW) == pytest.approx(0.3 - 0.1)
 

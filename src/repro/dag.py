@@ -118,7 +118,7 @@ def _root(command: str) -> Path:
 
 def _work(profile: Profile, cores: str, target: str, seconds: float | None = None) -> None:
     """Have Snakemake make a target while the build folder is held."""
-    root = _root("reproduce")
+    root = _root("reproduce" if target == "all" else "train")
     build = build_dir()
     build.mkdir(parents=True, exist_ok=True)
     with _locked(build) as lock:

@@ -167,10 +167,8 @@ def _joined(source: Path, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         if all(isinstance(part, Mapping) for part in trainer):
             joined["trainer"] = {**trainer[0], **trainer[1]}
         for name, field in IN_ROLLOUTS.items():
-            # The later of the two ways to say one thing holds.
-            if name in layer and field not in layer:
-                joined.pop(field, None)
-            elif field in layer:
+            # The later of the two ways to say one thing holds; rollouts take the place of steps when they are turned.
+            if field in layer:
                 joined.pop(name, None)
     return joined
 

@@ -1,5 +1,7 @@
 """Curves of one run and their levels: what measures and figures read of a record."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -66,3 +68,16 @@ def level_at_step(run: Run, quantity: str, step: float, window_steps: float) -> 
 def level_at(run: Run, quantity: str, fraction: float, window: float) -> float:
     """`level_at_step` with the point and the window as fractions of the run's training."""
     return level_at_step(run, quantity, fraction * run.config.steps, window * run.config.steps)
+
+
+def common_steps(runs: Sequence[Run]) -> int:
+    """Optimizer steps that all of the runs have."""
+    return min(run.config.steps for run in runs)
+
+
+def by_rollout(run: Run, column: str) -> pd.Series:
+    """A column of the metrics averaged over each rollout's updates."""
+    if column not in run.metrics.columns:
+        raise ClaimError(f"{run.name}: no column {column!r} (it has {', '.join(map(str, run.metrics.columns))})")
+    rollout = (run.metrics["step"] - 1) // run.config.updates_per_rollout
+    return run.metrics[column].groupby(rollout).mean()

@@ -19,7 +19,7 @@ from repro.claims import Finding
 from repro.claims.measures.controls import (
     Ending,
     common_rollout,
-    common_step,
+    common_steps,
     ending,
     left_after,
     level_before,
@@ -112,7 +112,7 @@ class _Row(NamedTuple):
 def _levels(runs: Runs, arms: Iterable[str], quantity: str) -> dict[str, list[float]]:
     """Levels of each arm's seeds at the step that all arms have reached; accuracies in per cent."""
     arms = list(arms)
-    step = common_step([run for arm in arms for run in runs[arm]])
+    step = common_steps([run for arm in arms for run in runs[arm]])
     scale = 100 if quantity == "accuracy" else 1
     return {arm: [scale * level_before(run, quantity, step, WINDOW) for run in runs[arm]] for arm in arms}
 
@@ -146,7 +146,7 @@ def _marks(runs: Runs, arms: Iterable[str]) -> str:
 
 
 def _moment(runs: Runs, arms: Iterable[str]) -> str:
-    step = common_step([run for arm in arms for run in runs[arm]])
+    step = common_steps([run for arm in arms for run in runs[arm]])
     return f"after {step} optimizer steps, the last that all arms have (means over the last eighth of them)"
 
 
@@ -428,7 +428,7 @@ def random_rewards_caption(runs: Runs) -> str:
 
 def plane(runs: Runs) -> Figure:
     """Arms in the plane of final entropy and final accuracy: the controlled ones by target, the others as they are."""
-    step = common_step([run for arm in PLANE_ARMS for run in runs[arm]])
+    step = common_steps([run for arm in PLANE_ARMS for run in runs[arm]])
     points = {
         arm: (
             [token_entropy_before(run, step, WINDOW) for run in runs[arm]],

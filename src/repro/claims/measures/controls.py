@@ -1,7 +1,7 @@
 """Open questions: controls, scopes and targets that the paper leaves out.
 
 Arms of these questions have runs of different lengths. They are compared at the last optimizer step that all of them
-have reached (`common_step`), or the last rollout where they differ in their updates per rollout (`common_rollout`).
+have reached (`common_steps`), or the last rollout where they differ in their updates per rollout (`common_rollout`).
 Levels there are means over the last `window` (a fraction) of that stretch.
 """
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from repro.claims.curves import accuracy_curve, entropy_curve, level_at_step
+from repro.claims.curves import accuracy_curve, by_rollout, common_steps, entropy_curve, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed
 from repro.claims.words import spell_interval
@@ -27,11 +27,6 @@ class Ending(StrEnum):
     COLLAPSES = "collapses"
     HOLDS = "holds"
     EXPLODES = "explodes"
-
-
-def common_step(runs: Sequence[Run]) -> int:
-    """The last optimizer step that all runs have reached."""
-    return min(run.config.steps for run in runs)
 
 
 def common_rollout(runs: Sequence[Run]) -> int:
@@ -52,25 +47,17 @@ def _mean_before(curve: pd.DataFrame, quantity: str, step: int, window: float) -
     return stretch_mean(curve["step"], curve[quantity], step * (1 - window), step)
 
 
-def _by_rollout(run: Run, column: str) -> pd.Series:
-    """A column of the metrics averaged over each rollout's updates."""
-    if column not in run.metrics.columns:
-        raise ClaimError(f"{run.name}: no column {column!r} (it has {', '.join(map(str, run.metrics.columns))})")
-    rollout = (run.metrics["step"] - 1) // run.config.updates_per_rollout
-    return run.metrics[column].groupby(rollout).mean()
-
-
 @per_seed
 def entropy_added(run: Run, other: Run, *, window: float) -> float:
     """Entropy of `run` less that of `other`, in nats, at the last step that both have reached."""
-    step = common_step([run, other])
+    step = common_steps([run, other])
     return level_before(run, "entropy", step, window) - level_before(other, "entropy", step, window)
 
 
 @per_seed
 def accuracy_added(run: Run, other: Run, *, window: float) -> float:
     """Accuracy of `run` less that of `other`, as a fraction, at the last step that both have reached."""
-    step = common_step([run, other])
+    step = common_steps([run, other])
     return level_before(run, "accuracy", step, window) - level_before(other, "accuracy", step, window)
 
 
@@ -80,7 +67,7 @@ def share_of_gap(part: Run, whole: Run, base: Run, *, window: float, minimum: fl
 
     Raises `NoEffect` if `whole` has less than `minimum` nats more than `base`.
     """
-    step = common_step([part, whole, base])
+    step = common_steps([part, whole, base])
     part_level, whole_level, base_level = (level_before(run, "entropy", step, window) for run in (part, whole, base))
     if whole_level - base_level < minimum:
         raise NoEffect(f"the entropies differ by {whole_level - base_level:.3f} nat, less than {minimum:g}")
@@ -140,7 +127,7 @@ def selected_rare(run: Run) -> float:
 def selected_of_nominal(run: Run) -> float:
     """Mean fraction of the tokens that a run selected, over the fraction that its config asks for."""
     nominal = run.config.trainer["entropy_control_fraction"]
-    return float(_by_rollout(run, "selected/fraction").mean() / nominal)
+    return float(by_rollout(run, "selected/fraction").mean() / nominal)
 
 
 def overlaps(tokens: pd.DataFrame, *, sequences: int, fraction: float) -> list[float]:
@@ -251,7 +238,7 @@ def effect_growth(many: Run, many_base: Run, few: Run, few_base: Run, *, window:
 def tracking_curve(run: Run) -> pd.DataFrame:
     """Entropy as a controller sees it, by rollout: `step` (updates made, averaged) and `entropy` (token mean, nats)."""
     steps = (run.metrics["step"] - 1.0).groupby((run.metrics["step"] - 1) // run.config.updates_per_rollout).mean()
-    return pd.DataFrame({"step": steps, "entropy": _by_rollout(run, TOKEN_ENTROPY)}).reset_index(drop=True)
+    return pd.DataFrame({"step": steps, "entropy": by_rollout(run, TOKEN_ENTROPY)}).reset_index(drop=True)
 
 
 def token_entropy_before(run: Run, step: int, window: float) -> float:
@@ -269,7 +256,7 @@ def tracking_error(run: Run, *, since: float) -> float:
 
 def describe(runs: Mapping[str, Sequence[Run]], *, window: float = 1 / 8) -> dict[str, str]:
     """Levels of arms at the last step that all of them have, in words: `<arm>_entropy` in nats and `<arm>_accuracy`."""
-    step = common_step([run for group in runs.values() for run in group])
+    step = common_steps([run for group in runs.values() for run in group])
     words = {}
     for arm, group in runs.items():
         for quantity, unit in (("entropy", "nat"), ("accuracy", "share")):

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from repro.claims.curves import entropy_curve, level_at, level_at_step
+from repro.claims.curves import common_steps, entropy_curve, level_at, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
 from repro.claims.words import spell, spell_interval
@@ -35,11 +35,6 @@ def length_curve(run: Run) -> pd.DataFrame:
         raise ClaimError(f"{run.name}: no column {LENGTH!r} (it has {', '.join(map(str, run.metrics.columns))})")
     rollout = (run.metrics["step"] - 1) // run.config.updates_per_rollout
     return entropy_curve(run)[["step"]].assign(length=run.metrics[LENGTH].groupby(rollout).mean().to_numpy())
-
-
-def common_steps(runs: Sequence[Run]) -> int:
-    """Optimizer steps that all of the runs have."""
-    return min(run.config.steps for run in runs)
 
 
 def end_level(run: Run, quantity: str, steps: int, window: float) -> float:

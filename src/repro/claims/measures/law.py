@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from repro import law, paper, paths
-from repro.claims.curves import ENTROPY, accuracy_curve, entropy_curve, level_at_step
+from repro.claims.curves import ENTROPY, accuracy_curve, by_rollout, common_steps, entropy_curve, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
 from repro.law import LawFit, LeftOut, Prediction, Trajectory
@@ -55,15 +55,7 @@ def trajectory(run: Run, steps: int | None = None, entropy: str = ENTROPY) -> Tr
 
 def _rollout_means(run: Run, column: str) -> pd.DataFrame:
     """As `entropy_curve`, of another column."""
-    if column not in run.metrics.columns:
-        raise ClaimError(f"{run.name}: no column {column!r} (it has {', '.join(map(str, run.metrics.columns))})")
-    rollout = (run.metrics["step"] - 1) // run.config.updates_per_rollout
-    return entropy_curve(run)[["step"]].assign(entropy=run.metrics[column].groupby(rollout).mean().to_numpy())
-
-
-def common_steps(runs: Sequence[Run]) -> int:
-    """Optimizer steps that all of the runs have."""
-    return min(run.config.steps for run in runs)
+    return entropy_curve(run)[["step"]].assign(entropy=by_rollout(run, column).to_numpy())
 
 
 def _check_fall(points: Trajectory, minimum: float) -> None:
