@@ -60,10 +60,11 @@ seeds: list[int] | None = None
 # `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the profile's seeds where given.
 
 # %%
-from repro import claims, display
-from repro.figures import collapse as figures
-from repro.profiles import load_profile
+from repro import claims
+from repro.book import display
+from repro.book.figures import collapse as figures
 from repro.runs import load_or_train
+from repro.runs.profiles import load_profile
 
 claim = claims.load_ledger().claim("collapse")
 configs = load_profile(profile).configs(claim.arm, seeds)

@@ -61,10 +61,11 @@ seeds: list[int] | None = None
 # `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the profile's seeds where given.
 
 # %%
-from repro import claims, display
-from repro.figures import law as figures
-from repro.profiles import load_profile
+from repro import claims
+from repro.book import display
+from repro.book.figures import law as figures
 from repro.runs import load_or_train
+from repro.runs.profiles import load_profile
 
 ledger = claims.load_ledger()
 entries = [ledger.claim(name) for name in ("law", "law_control", "law_paper")]

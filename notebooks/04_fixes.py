@@ -60,11 +60,12 @@ seeds: list[int] | None = None
 # `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the profile's seeds where given.
 
 # %%
-from repro import claims, display
+from repro import claims
+from repro.book import display
+from repro.book.figures import fixes as figures
 from repro.claims.measures import fixes as measures
-from repro.figures import fixes as figures
-from repro.profiles import load_profile
 from repro.runs import load_or_train
+from repro.runs.profiles import load_profile
 
 ledger, loaded = claims.load_ledger(), load_profile(profile)
 ids = (

@@ -58,11 +58,12 @@ profile: str = "cpu"
 seeds: list[int] | None = None
 
 # %%
-from repro import claims, display
+from repro import claims
+from repro.book import display
+from repro.book.figures import controls as figures
 from repro.claims.measures import controls as measures
-from repro.figures import controls as figures
-from repro.profiles import load_profile
 from repro.runs import load_or_train
+from repro.runs.profiles import load_profile
 
 questions = [
     claim for claim in claims.load_ledger().claims if claim.page == "claims/controls"

@@ -86,8 +86,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
         copy(here / name, root / name)
     shutil.copytree(here / "src" / "repro", root / "src" / "repro", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SANDBOX / "training.py", root / "src" / "repro" / "runs" / "training.py")
-    for name in ("notebook.py", "book.py"):
-        shutil.copy(SANDBOX / name, root / "src" / "repro" / name)
+    for stand_in, module in (("notebook.py", "notebook.py"), ("book.py", "build.py")):
+        shutil.copy(SANDBOX / stand_in, root / "src" / "repro" / "book" / module)
     for name, content in {
         # Without the operators' torch, which the stand-ins do not need and which takes seconds to import.
         "src/repro/ops/__init__.py": "",

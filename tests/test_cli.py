@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 import repro.cli
-import repro.dag
+import repro.runs.workflow
 from repro.cli import main
 from repro.errors import ConfigError, RecordError
-from repro.profiles import load_profile
+from repro.runs.profiles import load_profile
 from repro.runs.record import find
 
 
@@ -111,7 +111,7 @@ def test_run_sets_the_threads_of_one_operation(build, trained, monkeypatch):
 
 
 def test_keep_copies_current_records_into_results(build, trained, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(repro.dag, "results_dir", lambda: tmp_path / "results")
+    monkeypatch.setattr(repro.runs.workflow, "results_dir", lambda: tmp_path / "results")
     profile = load_profile("smoke")
     one = replace(profile, arms={arm: profile.arms[arm] for arm in ("grpo", "rloo")})
     monkeypatch.setattr(repro.cli, "load_profile", lambda name: one)
@@ -222,7 +222,7 @@ def test_help_has_a_line_for_every_command(capsys):
 
 def test_import_is_light():
     code = (
-        "import sys, repro.cli, repro.runs, repro.profiles, repro.dag\n"
+        "import sys, repro.cli, repro.runs, repro.runs.profiles, repro.runs.workflow\n"
         "heavy = {'torch', 'transformers', 'trl', 'datasets', 'matplotlib', 'papermill'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -17,8 +17,8 @@ import yaml
 
 from repro.errors import ConfigError, ReproError
 from repro.paths import build_dir, root
-from repro.profiles import load_profile, profile_names
 from repro.runs.config import RunConfig
+from repro.runs.profiles import load_profile, profile_names
 
 FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -32,31 +32,31 @@ class Parser(argparse.ArgumentParser):
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Train what is missing, execute the notebooks, build the book."""
-    from repro import dag
+    from repro.runs import workflow
 
-    page = dag.reproduce(load_profile(arguments.profile), cores=_cores(arguments.cores))
+    page = workflow.reproduce(load_profile(arguments.profile), cores=_cores(arguments.cores))
     _print_verdicts(arguments.profile)
     print(f"the book is {page}")
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train what is missing of a profile, several runs side by side, for a limited time if asked."""
-    from repro import dag
+    from repro.runs import workflow
 
     minutes = arguments.minutes
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes={minutes:g} is not allowed; give a number above 0")
     profile = load_profile(arguments.profile)
-    counts = dag.train(profile, cores=_cores(arguments.cores), seconds=None if minutes is None else 60 * minutes)
+    counts = workflow.train(profile, cores=_cores(arguments.cores), seconds=None if minutes is None else 60 * minutes)
     recorded, total = counts.get("current", 0), sum(counts.values())
     print(f"{recorded} of {total} runs are recorded" + ("" if recorded == total else "; call again to go on"))
 
 
 def keep(arguments: argparse.Namespace) -> None:
     """Copy a profile's records from the build folder into results/, to be committed."""
-    from repro import dag
+    from repro.runs import workflow
 
-    kept = dag.keep(load_profile(arguments.profile))
+    kept = workflow.keep(load_profile(arguments.profile))
     print(f"copied {len(kept)} record{'s' * (len(kept) != 1)}")
 
 
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--threads={arguments.threads} is not allowed; give a number of at least 1")
         # Before torch is imported, which reads it then.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    from repro.dag import write_receipt
     from repro.runs.record import find, load_or_train
+    from repro.runs.workflow import write_receipt
 
     profile = load_profile(arguments.profile)
     runs = itertools.product(arguments.arm, arguments.seed)
@@ -96,7 +96,7 @@ def bases(arguments: argparse.Namespace) -> None:
 
 def notebooks(arguments: argparse.Namespace) -> None:
     """Make .ipynb files, for Jupyter and Colab, from the scripts in notebooks/."""
-    from repro.notebook import make_ipynb
+    from repro.book.notebook import make_ipynb
 
     for source in sorted((root() / "notebooks").glob("*.py")):
         print(make_ipynb(source, build_dir() / "ipynb" / f"{source.stem}.ipynb"))
@@ -104,7 +104,7 @@ def notebooks(arguments: argparse.Namespace) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Execute a notebook script for a profile, into build/<profile>/notebooks/."""
-    from repro.notebook import execute as execute_notebook
+    from repro.book.notebook import execute as execute_notebook
 
     profile = load_profile(arguments.profile)
     output = build_dir() / profile.name / "notebooks" / f"{arguments.source.stem}.ipynb"
@@ -130,7 +130,7 @@ def verdicts(arguments: argparse.Namespace) -> int:
 
 def book(arguments: argparse.Namespace) -> None:
     """Build the book of a profile from its executed notebooks."""
-    from repro.book import build
+    from repro.book.build import build
 
     print(build(load_profile(arguments.profile).name))
 

@@ -1,4 +1,4 @@
-"""Stands in for repro.book in a copy of the repository: a page that lists the notebooks."""
+"""Stands in for repro.book.build in a copy of the repository: a page that lists the notebooks."""
 
 from repro.paths import build_dir
 

@@ -1,4 +1,4 @@
-"""Stands in for repro.notebook in a copy of the repository: copies the script instead of executing it."""
+"""Stands in for repro.book.notebook in a copy of the repository: copies the script instead of executing it."""
 
 
 def execute(source, output, parameters):

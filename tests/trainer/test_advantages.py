@@ -6,7 +6,7 @@ import pytest
 import torch
 from trl import RLOOConfig
 
-from repro.advantages import prime, reinforce_plus_plus, rloo, whiten
+from repro.trainer.advantages import prime, reinforce_plus_plus, rloo, whiten
 
 from .conftest import FixedRLOOTrainer, history
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from trl import GRPOConfig, RLOOConfig
 
-from repro.callbacks import CovarianceCallback
 from repro.errors import ConfigError
+from repro.trainer.callbacks import CovarianceCallback
 
 from .conftest import FixedGRPOTrainer, FixedRLOOTrainer, history, numbered_prompts
 

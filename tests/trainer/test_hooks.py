@@ -9,7 +9,7 @@ import pytest
 from trl import GRPOConfig, GRPOTrainer
 
 from repro.ops import common
-from repro.trainer import FORWARD_INPUTS
+from repro.trainer.trainer import FORWARD_INPUTS
 
 from .test_methods import CLIP_COV, KL_COV
 

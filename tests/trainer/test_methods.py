@@ -7,10 +7,10 @@ import torch
 from peft import LoraConfig
 from trl import GRPOTrainer
 
-from repro.aggregate import aggregate, loss_mask
 from repro.losses import clip_cov_loss, kl_cov_loss
 from repro.ops import token_covariance
 from repro.trainer import CovGRPOTrainer
+from repro.trainer.aggregate import aggregate, loss_mask
 
 from .conftest import history, parameters
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from repro.monitor import TOP_FRACTIONS, Selection, StepMonitor
 from repro.ops import select_band, select_top, token_covariance
+from repro.trainer.monitor import TOP_FRACTIONS, Selection, StepMonitor
 
 
 class Recorder:

@@ -5,7 +5,7 @@ import torch
 from trl import GRPOTrainer
 
 from repro.errors import ConfigError
-from repro.prime import ImplicitRewardModel
+from repro.trainer.prime import ImplicitRewardModel
 
 
 @pytest.fixture

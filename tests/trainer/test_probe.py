@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from repro.errors import ConfigError
-from repro.probe import ProbeCallback, Snapshot, States, snapshot, step_effect
+from repro.trainer.probe import ProbeCallback, Snapshot, States, snapshot, step_effect
 
 from .conftest import history
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from repro.analysis.intervals import stretch_mean
 from repro.claims.errors import ClaimError
-from repro.ops.stats import stretch_mean
 from repro.runs import Run
 
 ENTROPY = "entropy/response_mean"

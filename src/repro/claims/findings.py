@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from repro.analysis.intervals import t_interval
 from repro.claims.curves import level_at
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.ledger import Claim, Kind, Ledger, SubClaim, Verdict
 from repro.claims.measures import MEASURES
 from repro.claims.reading import load_ledger
 from repro.claims.words import spell, spell_interval
-from repro.ops.stats import t_interval
-from repro.profiles import load_profile
 from repro.runs import Run, load
+from repro.runs.profiles import load_profile
 
 LEVEL = 0.95
 

@@ -87,7 +87,7 @@ class Run:
 
     @cached_property
     def probe(self) -> pd.DataFrame:
-        """A row per probed optimizer step (see :mod:`repro.probe`); empty where the config asks for none."""
+        """A row per probed optimizer step (see :mod:`repro.trainer.probe`); empty where the config asks for none."""
         return self._table("probe")
 
     @cached_property

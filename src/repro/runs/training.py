@@ -15,15 +15,15 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from repro.errors import ConfigError
-from repro.evaluation import evaluate
 from repro.policies.base import load_base
 from repro.policies.sampling import sample_tokens
-from repro.probe import ProbeCallback, States
 from repro.runs.config import RunConfig
+from repro.runs.evaluation import evaluate
 from repro.seeds import derive_seed
 from repro.tasks import get_task
 from repro.tasks.arithmetic import RandomReward, accuracy_reward
 from repro.trainer import CovGRPOConfig, CovGRPOTrainer
+from repro.trainer.probe import ProbeCallback, States
 
 OnStep = Callable[[int, int, float, float | None], None]
 """Called after each optimizer step with step, steps, entropy (nats per token) and the latest accuracy."""

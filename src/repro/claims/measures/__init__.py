@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repro.ops.stats import Interval
+from repro.analysis.intervals import Interval
 
 ARGUMENT_TYPES = (float, int, str)
 

@@ -11,11 +11,11 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
+from repro.analysis.intervals import stretch_mean, t_interval
 from repro.claims.curves import accuracy_curve, by_rollout, common_steps, entropy_curve, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed
 from repro.claims.words import spell_interval
-from repro.ops.stats import stretch_mean, t_interval
 from repro.runs import Run
 
 TOKEN_ENTROPY = "entropy/token_mean"

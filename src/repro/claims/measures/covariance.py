@@ -1,9 +1,9 @@
 """Claim 3: the change of entropy equals a covariance.
 
-Three sources: exact tables of logits (`repro.ops.tabular`), the probe of every optimizer step (`Run.probe`, see
-`repro.probe`), and the tokens of the first step. Every covariance predicts minus it (times the learning rate, where it
-is a theorem's) as the change of entropy, so all measures of the probe compare with minus the change: a prediction that
-holds has a positive slope and correlation.
+Three sources: exact tables of logits (`repro.analysis.tabular`), the probe of every optimizer step (`Run.probe`, see
+`repro.trainer.probe`), and the tokens of the first step. Every covariance predicts minus it (times the learning rate,
+where it is a theorem's) as the change of entropy, so all measures of the probe compare with minus the change: a
+prediction that holds has a positive slope and correlation.
 
 Smoothing is a centred mean over a fraction of the probed steps, at least one of them; at the ends over what there is.
 """
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from repro.analysis import tabular
+from repro.analysis.intervals import Interval, t_interval
+from repro.analysis.tabular import Tree
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
 from repro.claims.words import spell_interval
-from repro.ops import tabular
-from repro.ops.stats import Interval, t_interval
-from repro.ops.tabular import Tree
 from repro.runs import Run
 
 LEVEL = 0.95

@@ -11,11 +11,11 @@ import pandas as pd
 from scipy import optimize
 from scipy import stats as scipy_stats
 
+from repro.analysis.intervals import Interval, stretch_mean, t_interval
 from repro.claims.curves import common_steps, entropy_curve, level_at, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
 from repro.claims.words import spell, spell_interval
-from repro.ops.stats import Interval, stretch_mean, t_interval
 from repro.paper import BENCHMARKS, read_results
 from repro.runs import Run
 

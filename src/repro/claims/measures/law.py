@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from repro import law, paper, paths
+from repro import paper, paths
+from repro.analysis import law
+from repro.analysis.intervals import Interval, t_interval
+from repro.analysis.law import LawFit, LeftOut, Prediction, Trajectory
 from repro.claims.curves import ENTROPY, accuracy_curve, by_rollout, common_steps, entropy_curve, level_at_step
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.measures import per_seed, pooled
-from repro.law import LawFit, LeftOut, Prediction, Trajectory
-from repro.ops.stats import Interval, t_interval
 from repro.runs import Run
 
 LEVEL = 0.95
@@ -98,7 +99,7 @@ def half_way(points: Trajectory, consumed: float, least: int) -> float:
 
 
 def predict(points: Trajectory, until: float, form: str, minimum: float) -> Prediction:
-    """`repro.law.predict_rest`, with `NoEffect` where the early stretch has too few points or too little entropy."""
+    """`law.predict_rest`, with `NoEffect` where the early stretch has too few points or too little entropy."""
     early = points.step <= until
     if early.sum() < 3 or early.all():
         raise NoEffect(f"{early.sum()} of {early.size} evaluations in the early stretch, of which a law needs 3")

@@ -1,0 +1,1 @@
+"""The book: figures, fragments, notebooks and the build that puts them together."""

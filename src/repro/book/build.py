@@ -1,0 +1,157 @@
+"""The book: pages from `book/`, executed notebooks, and fragments computed from the runs, built into a site.
+
+`build` puts the three together in `build/<profile>/book-src` and hands them to Jupyter Book, which renders and executes
+nothing. Fragments are MyST files and figures under `_generated/` that pages include, so that whatever depends on the
+runs or on the code is computed and cannot drift: verdict tables, criteria, settings of the runs, what made them.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from repro import claims, paths
+from repro.book import fragments
+from repro.claims import Finding, Kind
+from repro.errors import ReproError
+from repro.runs import Run, load
+from repro.runs.profiles import Profile, load_profile
+
+GENERATED = "_generated"
+LOG_LINES = 20
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class BookError(ReproError):
+    """A book whose parts are missing or that does not build."""
+
+
+def build(profile: str) -> Path:
+    """Build the book of a profile from its recorded runs, stored verdicts and executed notebooks.
+
+    Args:
+        profile: name of the profile; `build/<profile>/notebooks/` and `verdicts.json` must be there.
+
+    Returns:
+        The site's first page, `build/<profile>/site/index.html`.
+
+    Raises:
+        BookError: a notebook of the table of contents is missing, or Jupyter Book warns or fails.
+        ReproError: an unknown profile, missing verdicts, or a run without a current record.
+    """
+    loaded = load_profile(profile)
+    runs = [load(config) for config in loaded.all_configs()]
+    folder = paths.build_dir() / profile
+    source = assemble(loaded, claims.read_verdicts(profile), runs, folder)
+    return render(source, folder / "site")
+
+
+def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run], folder: Path) -> Path:
+    """Put pages, executed notebooks and fragments together in `folder/book-src`, which is made anew."""
+    pages = paths.root() / "book"
+    if not (pages / "_toc.yml").is_file():
+        raise BookError(f"{pages / '_toc.yml'} is missing: the book builds in a checkout of the repository only")
+    source = folder / "book-src"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(pages, source)
+    (source / "notebooks").mkdir()
+    for name in _notebooks(source / "_toc.yml"):
+        executed = folder / f"{name}.ipynb"
+        if not executed.is_file():
+            raise BookError(f"{executed} is missing; make it with `make reproduce PROFILE={profile.name}`")
+        shutil.copy(executed, source / f"{name}.ipynb")
+    (source / GENERATED).mkdir()
+    figures = {
+        name: drawing
+        for notebook in sorted(source.glob("notebooks/*.ipynb"))
+        for name, drawing in _figures(notebook).items()
+    }
+    parts = {
+        "banner.md": fragments.banner(profile, findings),
+        "verdicts.md": fragments.verdict_table(profile, findings, Kind.CLAIM, figures),
+        "questions.md": fragments.verdict_table(profile, findings, Kind.QUESTION, figures),
+        "command.md": f"```bash\nmake reproduce PROFILE={profile.name}\n```\n",
+        "status.md": fragments.status(profile, runs),
+        "timing.md": fragments.timing(runs),
+        "config.md": fragments.settings(runs),
+        "strategies.md": fragments.strategies(),
+        "kl_cov.py": (paths.root() / "examples" / "kl_cov.py").read_text(encoding="utf-8"),
+    }
+    for claim in claims.load_ledger().claims:
+        mine = [finding for finding in findings if finding.claim == claim.id]
+        parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures)
+        parts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
+    for name, text in parts.items():
+        (source / GENERATED / name).write_text(text, encoding="utf-8")
+    for name, drawing in figures.items():
+        (source / GENERATED / f"{name}.svg").write_text(drawing, encoding="utf-8")
+    if shortfall := fragments.shortfall(profile, findings):
+        _announce(source / "_config.yml", shortfall)
+    return source
+
+
+def render(source: Path, site: Path) -> Path:
+    """Build `source` with Jupyter Book into `site`, where the old pages stay until the new ones are there.
+
+    Returns:
+        The first page.
+
+    Raises:
+        BookError: Jupyter Book fails or warns; the message has the warnings.
+    """
+    output = source.parent / "book-out"
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    pages = output / "_build" / "html"
+    if done.returncode or not (pages / "index.html").is_file():
+        lines = [COLOURS.sub("", line) for line in done.stdout.splitlines() if line.strip()]
+        complaints = [line for line in dict.fromkeys(lines) if "WARNING" in line or "ERROR" in line]
+        raise BookError(f"the book in {source} does not build: {'; '.join(complaints or lines[-LOG_LINES:])}")
+    old = site.with_name("site-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if site.exists():
+        site.rename(old)
+    pages.rename(site)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(output)
+    return site / "index.html"
+
+
+def _notebooks(contents: Path) -> list[str]:
+    """Pages of a table of contents that are notebooks, as `notebooks/<name>`."""
+
+    def files(node: object) -> Iterator[str]:
+        if isinstance(node, dict):
+            yield from (value for key, value in node.items() if key in ("file", "root"))
+            node = list(node.values())
+        if isinstance(node, list):
+            for one in node:
+                yield from files(one)
+
+    toc = yaml.safe_load(contents.read_text(encoding="utf-8"))
+    return [name for name in files(toc) if name.startswith("notebooks/")]
+
+
+def _figures(notebook: Path) -> dict[str, str]:
+    """The SVG figures of an executed notebook, by the name that its cell gives them."""
+    found = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        for output in cell.get("outputs", []):
+            if name and "image/svg+xml" in output.get("data", {}):
+                found[name] = output.data["image/svg+xml"]
+    return found
+
+
+def _announce(config: Path, text: str) -> None:
+    """Put a line at the top of every page."""
+    values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    values.setdefault("html", {})["announcement"] = text
+    config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")

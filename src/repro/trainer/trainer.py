@@ -1,0 +1,359 @@
+r"""``CovGRPOTrainer``: Clip-Cov and KL-Cov for TRL's GRPO (Cui et al. 2025, arXiv:2505.22617, section 4.2).
+
+Over the tokens of a pool, cov_i = (log pi(y_i) - mean log pi)(A_i - mean A) (Eq. 10). Of the tokens with the largest
+covariance (KL-Cov, Eqs. 13-14) or of a draw from a band of it (Clip-Cov, Eqs. 11-12), the loss becomes
+
+    Clip-Cov: 0                                KL-Cov: -ratio A + coef |log pi - log pi_old|
+
+and everything else is TRL's ``GRPOTrainer``, of which three hooks are used: the forward pass of the loss, after which
+TRL reads the advantages, so that a selected token's can be set to 0; the loss, to which the penalty is added with the
+normalisation of its ``loss_type``; and the scored rollout, which is where rollouts are selected from and other
+advantage estimators put theirs. Where we differ from the authors' code:
+
+1. The pool is the whole rollout on all ranks by default, not one micro-batch of one rank (``entropy_control_scope``).
+2. What would do nothing is refused: KL-Cov when every update is on-policy.
+3. The penalty joins where TRL adds its reference KL, after the high-entropy mask and the off-policy corrections.
+"""
+
+import inspect
+import math
+import os
+import warnings
+from collections import deque
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate.utils import gather
+from datasets import Dataset
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.utils.data import Sampler
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from trl import GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
+
+from repro.errors import ConfigError
+from repro.losses import kl_cov_penalty, policy_gradient_terms
+from repro.ops import select_band, select_top, token_covariance
+from repro.ops.common import accumulator_dtype, broadcast_advantages
+from repro.seeds import derive_seed
+from repro.trainer import advantages as estimators
+from repro.trainer.aggregate import aggregate, loss_mask
+from repro.trainer.config import PRESETS, CovGRPOConfig, clips_tokens
+from repro.trainer.monitor import Selection, StepMonitor, all_ranks
+from repro.trainer.prime import ImplicitRewardModel
+
+__all__ = ["PRESETS", "CovGRPOConfig", "CovGRPOTrainer"]
+
+FORWARD_INPUTS = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
+
+
+class CovGRPOTrainer(GRPOTrainer):
+    """TRL's ``GRPOTrainer`` with Clip-Cov or KL-Cov, and metrics of entropy and covariance at every optimizer step.
+
+    With ``entropy_control="none"`` losses and gradients are TRL's, bit for bit. Arguments are those of
+    ``GRPOTrainer``; ``args`` is a :class:`CovGRPOConfig`, and :mod:`repro.trainer.monitor` says what the metrics mean.
+
+    Raises:
+        ConfigError: for another kind of ``args``, or a way of training that an option does not support.
+    """
+
+    _tag_names = ("trl", "cov-grpo")
+    _batch: dict[str, Any] | None = None
+    _sampler: Sampler | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config = self.args
+        if not isinstance(config, CovGRPOConfig):
+            raise ConfigError(f"args is a {type(config).__name__}: pass a CovGRPOConfig, which has all of its fields")
+        self.epsilon_low, self.epsilon_high = config.clip_range
+        self.generator = torch.Generator(device=self.accelerator.device)
+        self.generator.manual_seed(derive_seed("clip-cov draw", config.seed, self.accelerator.process_index))
+        self.kl_cov_coef: float | Tensor = config.kl_cov_coef
+        if config.kl_cov_adaptive:
+            device = self.accelerator.device
+            self.kl_cov_coef = torch.tensor(config.kl_cov_coef, dtype=accumulator_dtype(device), device=device)
+        self.reward_model: ImplicitRewardModel | None = None
+        if config.advantage_estimator == "prime":
+            if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+                raise ConfigError("advantage_estimator='prime' copies the policy and cannot shard it: use DDP")
+            self.reward_model = ImplicitRewardModel(
+                self.model,
+                self._completion_log_probs,
+                beta=config.prime_beta,
+                learning_rate=config.prime_learning_rate,
+                batch_size=config.per_device_train_batch_size,
+            )
+        self.monitor = StepMonitor(
+            self.accelerator,
+            temperature=self.temperature,
+            clip_range=config.clip_range if clips_tokens(config) else None,
+            sample_every=config.token_sample_every,
+            sample_size=config.token_sample_size,
+        )
+        self._window: deque[Selection] = deque()
+        self._rewards_per_func: Tensor | None = None
+        self._floor_warned = False
+
+    def _completion_log_probs(self, model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
+        """Log-probabilities of a batch's completions, ``[B, T]``."""
+        input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        extra = {name: value for name, value in batch.items() if name in FORWARD_INPUTS}  # of images
+        length = batch["completion_ids"].size(1)
+        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, length, **extra)[0]
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        self._sampler = super()._get_train_sampler(dataset)
+        return self._sampler
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards_per_func
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super()._generate_and_score_completions(inputs)
+        if not self.model.training:
+            return batch
+        if self.args.advantage_estimator != "grpo":
+            batch["advantages"] = self._advantages(batch)
+        if self.args.entropy_control != "none" and self.args.effective_scope == "rollout":
+            old = batch["old_per_token_logps"]
+            chosen = self._select(old, old, batch["advantages"], loss_mask(batch), batch["num_items_in_batch"])
+            batch |= {"cov_selected": chosen.selected, "cov_covariance": chosen.covariance}
+        return batch
+
+    @torch.no_grad()
+    def _advantages(self, batch: dict[str, Any]) -> Tensor:
+        """This rank's advantages by an estimator that TRL's trainer does not have, ``[B]`` or ``[B, T]``."""
+        weights = self.reward_weights.to(self._rewards_per_func.device)
+        unscored = self._rewards_per_func.isnan().all(1)
+        rewards = (self._rewards_per_func * weights).nansum(1).masked_fill(unscored, torch.nan)
+        mask = loss_mask(batch)
+        rows = slice(self.accelerator.process_index * len(mask), (self.accelerator.process_index + 1) * len(mask))
+        if self.args.advantage_estimator == "rloo":
+            advantages = estimators.rloo(rewards, self.num_generations)
+        elif self.args.advantage_estimator == "reinforce++":
+            advantages = estimators.reinforce_plus_plus(rewards, gather(mask.sum(1)))
+        else:
+            self.reward_model.to(mask.device)
+            with torch.enable_grad():
+                process = self.reward_model.score_and_learn(batch, mask, rewards[rows], (~unscored).sum())
+            across = self.accelerator.pad_across_processes
+            process, everywhere = gather(across(process, dim=1)), gather(across(mask, dim=1))
+            advantages = estimators.prime(process, rewards, everywhere, self.num_generations)[:, : mask.size(1)]
+        # TRL logged the group-relative advantages; the table keeps one rollout, so these push those out.
+        table = advantages if advantages.ndim == 1 else advantages.mean(1)
+        self._logs["advantages"].extend(table.tolist())
+        return advantages[rows]
+
+    @torch.no_grad()
+    def _select(self, log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, pool: Tensor) -> Selection:
+        """The tokens that the method restricts, of a pool that this rank has all or a part of, ``[B, T]``."""
+        config = self.args
+        group = None if config.effective_scope == "micro" else all_ranks(self.accelerator)
+        covariance = token_covariance(log_probs, advantages, mask, group=group)
+        fraction, minimum = config.entropy_control_fraction, config.entropy_control_minimum
+        if config.entropy_control == "kl_cov" and config.entropy_control_tokens != "covariance":
+            selected = self._select_others(log_probs, advantages, covariance, mask, group)
+        elif config.entropy_control == "kl_cov":
+            selected = select_top(covariance, mask, fraction, minimum=minimum, group=group)
+        else:
+            low, high = config.clip_range
+            clipped = policy_gradient_terms(log_probs, old, advantages, epsilon_low=low, epsilon_high=high)[1]
+            selected = select_band(
+                covariance,
+                mask,
+                fraction,
+                config.clip_cov_low,
+                config.clip_cov_high,
+                exclude=clipped,
+                minimum=minimum,
+                generator=self.generator,
+                group=group,
+            )
+        return Selection(selected, covariance, log_probs, pool)
+
+    def _select_others(
+        self, log_probs: Tensor, advantages: Tensor, covariance: Tensor, mask: Tensor, group: ProcessGroup | None
+    ) -> Tensor:
+        """As many tokens as KL-Cov selects, chosen in another way than it does (``entropy_control_tokens``)."""
+        tokens = self.args.entropy_control_tokens
+        fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
+        if tokens == "random":
+            bounds, draw = (-math.inf, math.inf), self.generator
+            return select_band(covariance, mask, fraction, *bounds, minimum=minimum, generator=draw, group=group)
+        advantages = broadcast_advantages(log_probs, advantages)
+        candidates = advantages > 0 if tokens == "positive_advantage" else advantages < 0
+        score = -log_probs.to(covariance.dtype) if tokens == "rare_failing" else covariance
+        # The fraction is one of the whole pool, so the other tokens stay in it, under all candidates.
+        score = torch.where(candidates, score, torch.finfo(score.dtype).min)
+        return select_top(score, mask, fraction, minimum=minimum, group=group) & candidates
+
+    def _pool_size(self, mask: Tensor) -> Tensor:
+        tokens = mask.sum()
+        return tokens if self.args.effective_scope == "micro" else self.accelerator.reduce(tokens, reduction="sum")
+
+    @torch.no_grad()
+    def _look_ahead(self, model: torch.nn.Module) -> None:
+        """Select over all micro-batches of the optimizer step that now begins, by a forward pass over each of them."""
+        accumulation = self.current_gradient_accumulation_steps
+        slices = len(self._buffered_inputs)
+        batches = [self._buffered_inputs[(self._step + ahead) % slices] for ahead in range(accumulation)]
+        with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            log_probs = torch.cat([self._completion_log_probs(model, batch) for batch in batches])
+        olds = [batch.get("old_per_token_logps") for batch in batches]
+        old = log_probs if olds[0] is None else torch.cat(olds)
+        mask = torch.cat([loss_mask(batch) for batch in batches])
+        advantages = torch.cat([batch["advantages"] for batch in batches])
+        chosen = self._select(log_probs, old, advantages, mask, self._pool_size(mask))
+        parts = [values.chunk(accumulation) for values in (chosen.selected, chosen.covariance, chosen.log_probs)]
+        self._window.extend(Selection(*part, chosen.pool) for part in zip(*parts, strict=True))
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any):
+        outputs = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        # The loss's own forward pass is the only one that asks for entropies; TRL reads the advantages after it.
+        if kwargs.get("compute_entropy") and self._batch is not None:
+            self._batch["cov_forward"] = outputs[:2]
+            if self.args.entropy_control != "none":
+                self._control(self._batch, outputs[0].detach())
+        return outputs
+
+    def _control(self, batch: dict[str, Any], log_probs: Tensor) -> None:
+        """Put a micro-batch's selection into it; for Clip-Cov, take the selected tokens' advantages out."""
+        advantages, mask, old = batch["advantages"], loss_mask(batch), batch.get("old_per_token_logps")
+        if self.args.effective_scope == "rollout":
+            pool = batch["num_items_in_batch"]
+            selection = Selection(batch["cov_selected"], batch["cov_covariance"], old, pool)
+        elif self._window:
+            selection = self._window.popleft()
+        else:
+            pool = self._pool_size(mask)
+            selection = self._select(log_probs, log_probs if old is None else old, advantages, mask, pool)
+        batch["cov_selection"] = selection
+        if self.args.entropy_control == "clip_cov":
+            if advantages.ndim == 1:
+                advantages = advantages.unsqueeze(1)
+            batch["advantages"] = torch.where(selection.selected, 0.0, advantages)
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
+        if not self.model.training:
+            return super()._compute_loss(model, inputs)
+        steps = self.current_gradient_accumulation_steps
+        controlled = self.args.entropy_control != "none"
+        if controlled and self.args.effective_scope == "step" and steps > 1 and not self._window:
+            self._look_ahead(model)
+        batch = self._batch = dict(inputs)
+        try:
+            loss = super()._compute_loss(model, batch)
+        finally:
+            self._batch = None
+        (log_probs, entropies), mask = batch["cov_forward"], loss_mask(inputs)
+        old, selection = inputs.get("old_per_token_logps"), batch.get("cov_selection")
+        if self.args.entropy_control == "kl_cov":
+            selection.penalty = kl_cov_penalty(log_probs, old, selection.selected, self.kl_cov_coef)
+            selection.coefficient = self.kl_cov_coef if self.args.kl_cov_adaptive else None
+            loss = loss + aggregate(
+                selection.penalty,
+                mask,
+                self.loss_type,
+                tokens_per_rollout=inputs["num_items_in_batch"],
+                accumulation=steps,
+                steps_per_generation=self.args.steps_per_generation,
+                processes=self.accelerator.num_processes,
+                max_completion_length=self.max_completion_length,
+            )
+        metrics = self.monitor.observe(
+            self.state.global_step + 1,
+            log_probs,
+            entropies,
+            inputs["advantages"],
+            mask,
+            inputs["completion_ids"],
+            old_log_probs=old,
+            selection=selection,
+        )
+        if self.args.kl_cov_adaptive and metrics is not None:
+            self._adapt(metrics["entropy/token_mean"])
+        return loss
+
+    def _adapt(self, entropy: Tensor) -> None:
+        """Move the weight of KL-Cov's penalty for the next optimizer step by this one's token-mean entropy, 0-d."""
+        target, gain = self.args.entropy_target, self.args.kl_cov_gain
+        # A new tensor: the backward pass of this step still reads the old one.
+        moved = self.kl_cov_coef * torch.exp(gain * (target - entropy) / target)
+        self.kl_cov_coef = moved.clamp(self.args.kl_cov_coef_min, self.args.kl_cov_coef_max)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.model.training:
+            for metrics in self.monitor.collect():
+                self._warn_of_floor(metrics)
+                for name, value in metrics.items():
+                    self._metrics["train"][name].append(value)
+        super().log(logs, start_time)
+
+    def _warn_of_floor(self, metrics: dict[str, float]) -> None:
+        """Warn once that a fraction of the pool is under one token, so that the minimum decides."""
+        fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
+        pool = metrics.get("selected/pool")
+        if self._floor_warned or pool is None or fraction * pool >= 1:
+            return
+        self._floor_warned = True
+        what = "nothing is selected" if minimum == 0 else f"{minimum} is selected, a fraction of {minimum / pool:.2g}"
+        warnings.warn(
+            f"entropy_control_fraction={fraction:g} of the {pool:.0f} tokens of a selection is {fraction * pool:.2g} "
+            f"tokens, so that {what}: raise the fraction, or select over more tokens (entropy_control_scope="
+            f"{self.args.entropy_control_scope!r}, generation_batch_size)",
+            stacklevel=2,
+        )
+
+    def sampled_tokens(self) -> pd.DataFrame:
+        """The kept tokens, a row each, see :meth:`repro.trainer.monitor.StepMonitor.sampled_tokens`."""
+        return self.monitor.sampled_tokens(self.processing_class)
+
+    def _state_paths(self, checkpoint: str) -> tuple[str, str]:
+        """This rank's state in a checkpoint folder, and the reward model's, which all ranks share."""
+        rank = self.accelerator.process_index
+        return os.path.join(checkpoint, f"cov_grpo_{rank}.pt"), os.path.join(checkpoint, "cov_grpo_reward_model.pt")
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        own, shared = self._state_paths(output_dir)
+        state = {
+            "step": self._step,
+            "buffered_inputs": self._buffered_inputs,
+            "generator": self.generator.get_state(),
+            "monitor": self.monitor.state_dict(),
+            "kl_cov_coef": self.kl_cov_coef,
+        }
+        torch.save(state, own)
+        if self.reward_model is not None and self.args.should_save:
+            torch.save(self.reward_model.state_dict(), shared)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        own, shared = self._state_paths(checkpoint)
+        if not os.path.isfile(own):
+            raise ConfigError(
+                f"{checkpoint} has no {os.path.basename(own)}: it is not a checkpoint of this trainer with this many "
+                "ranks, and training would not go on as it began; load its weights as the model instead"
+            )
+        # A sampler draws the order of prompts anew for each epoch: begin those that are over, as the stopped run did.
+        epochs = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).epoch
+        for _ in range(int(epochs) if self._sampler is not None else 0):
+            next(iter(self._sampler))
+        device = self.accelerator.device
+        state = torch.load(own, map_location=device, weights_only=True)
+        self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
+        self.generator.set_state(state["generator"].cpu())
+        self.monitor.load_state_dict(state["monitor"])
+        if self.args.kl_cov_adaptive:
+            self.kl_cov_coef = torch.as_tensor(state["kl_cov_coef"]).to(self.kl_cov_coef)
+        if self.reward_model is not None:
+            self.reward_model.to(device)
+            self.reward_model.load_state_dict(torch.load(shared, map_location=device, weights_only=True))

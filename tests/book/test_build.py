@@ -1,0 +1,333 @@
+"""What the book is made of: fragments computed from runs and ledger, the pages put together, a strict build."""
+
+import dataclasses
+import re
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import yaml
+
+from repro import claims, paths
+from repro.book import build as book
+from repro.book import fragments
+from repro.book.build import BookError
+from repro.claims import Kind, Verdict
+from repro.runs.profiles import load_profile
+from repro.tasks.strategies import MIXTURES
+
+PAGES = paths.root() / "book"
+
+
+@pytest.fixture
+def claim():
+    return claims.load_ledger().claim("collapse")
+
+
+@pytest.fixture
+def smoke():
+    return load_profile("smoke")
+
+
+def provenance(seconds):
+    return {
+        "commit": "abc1234",
+        "dirty": False,
+        "code": "0123456789abcdef",
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "platform": "Linux",
+        "device": "cpu",
+        "device_name": "A CPU",
+        "threads": 1,
+        "seconds": seconds,
+        "started": "2026-11-20T10:00:00+00:00",
+        "timing": {"generation": 1.0, "generated_tokens": 10},
+    }
+
+
+@pytest.fixture
+def recorded(make_run):
+    """Three runs with provenance, as their records would give them."""
+    runs = [make_run(seed) for seed in range(3)]
+    return [
+        SimpleNamespace(**vars(run), name=f"grpo-m-seed{seed}-0123456789ab", provenance=provenance(60 + seed))
+        for seed, run in enumerate(runs)
+    ]
+
+
+@pytest.fixture
+def executed(tmp_path):
+    """A profile's folder with an executed notebook for each script, holding a drawing for every figure it names."""
+    folder = tmp_path / "smoke" / "notebooks"
+    folder.mkdir(parents=True)
+    for script in (paths.root() / "notebooks").glob("*.py"):
+        cells = []
+        for name in re.findall(r'mystnb=\{"figure": \{"name": "([^"]+)"', script.read_text()):
+            cell = nbformat.v4.new_code_cell("figure", metadata={"mystnb": {"figure": {"name": name}}})
+            cell.outputs = [nbformat.v4.new_output("display_data", {"image/svg+xml": "<svg/>", "text/plain": "a"})]
+            cells.append(cell)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{script.stem}.ipynb")
+    return tmp_path / "smoke"
+
+
+@pytest.fixture
+def question(claim, monkeypatch):
+    """An open question beside claim 1: two predictions, one of which needs no runs; the ledger of the tests with it."""
+    part = dataclasses.replace(claim.subclaims[0], id="early", title="Early fall", figure="fig-collapse")
+    exact = dataclasses.replace(part, id="exact", title="Exact number", arms=(), figure=None)
+    asked = dataclasses.replace(claim, id="asked", kind=Kind.QUESTION, title="Why early?", subclaims=(part, exact))
+    ledger = claims.Ledger({}, (claim, asked))
+    monkeypatch.setattr(claims, "load_ledger", lambda: ledger)
+    return asked
+
+
+def answers(question, verdicts, **fields):
+    """Findings for a question's sub-claims, with these verdicts and fields."""
+    return [
+        claims.Finding(
+            claim=question.id,
+            kind=question.kind,
+            subclaim=part.id,
+            title=part.title,
+            printed=None,
+            printed_as="not reported",
+            unit="share",
+            criterion="at least 50 %",
+            verdict=verdict,
+            note="",
+            seeds=(),
+            values=(),
+            **{"estimate": 0.7, "low": 0.6, "high": 0.8, "n": 3 if part.arms else 0} | fields,
+        )
+        for part, verdict in zip(question.subclaims, verdicts, strict=True)
+    ]
+
+
+def test_the_verdict_table_has_every_finding(claim, recorded, smoke):
+    findings = claims.measure(claim, recorded)
+    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
+    for finding in findings:
+        title = f"{{doc}}`{finding.title} </claims/collapse>`"
+        row = f"* - {title}\n  - {finding.printed_as}\n  - {finding.ours}\n  - {{doc}}`3 </status>`\n  - smoke\n"
+        assert f"{row}  - {{bdg-success}}`reproduced`\n" in table
+    # Six sub-claims hold, and so does the claim.
+    badge = "{bdg-success}`reproduced`"
+    title = f"Claim 1. {claim.title}"
+    assert f"* - {{doc}}`{title} </{claim.page}>`\n  - {badge}\n  - 6 reproduced\n" in table
+    overview, details = table.split("Number by number:")
+    assert ":class: overview\n" in overview and "verdicts" not in overview
+    assert details.count("::::{dropdown}") == 1 and f"::::{{dropdown}} {title}\n" in details
+    assert details.rstrip().endswith("\n::::")
+    assert "Underpowered:" not in table
+    assert fragments.verdict_table(smoke, findings, Kind.QUESTION, ()) == "This copy has none.\n"
+
+
+def test_underpowered_findings_say_why(claim, recorded, smoke):
+    findings = claims.measure(claim, recorded[:1])
+    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
+    assert table.count("{bdg-muted}`underpowered`") == 1 + len(findings)
+    assert f"  - {len(findings)} underpowered\n" in table
+    assert table.count("1 of at least 3 seeds") == 1
+
+
+def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, question, recorded, smoke):
+    findings = [*claims.measure(claim, recorded), *answers(question, (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED))]
+    table = fragments.verdict_table(smoke, findings, Kind.QUESTION, ("fig-collapse",))
+    overview, details = table.split("Number by number:")
+    row = "* - {doc}`Why early? </claims/collapse>`\n  - {bdg-warning}`partly as predicted`\n"
+    assert f"{row}  - 1 as predicted, 1 not as predicted\n" in overview
+    assert "::::{dropdown} Why early?\n" in details
+    early, exact = details.split("* - ")[2:]
+    assert early.startswith("{doc}`Early fall </claims/collapse>` ({numref}`fig-collapse`)\n")
+    assert "  - {doc}`3 </status>`\n  - smoke\n  - {bdg-success}`as predicted`\n" in early
+    assert exact.startswith("{doc}`Exact number </claims/collapse>`\n")
+    assert "  - none\n  - smoke\n  - {bdg-danger}`not as predicted`\n" in exact
+    assert "Why early" not in fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
+    summary = fragments.claim_summary(question, answers(question, (Verdict.REPRODUCED, Verdict.UNDERPOWERED)), ())
+    assert "Our predictions: {bdg-muted}`underpowered`" in summary
+    assert "  - Predicted\n" in summary and "reproduced" not in summary.lower()
+    assert "numref" not in summary
+
+
+def test_criteria_of_a_question_are_predictions(question):
+    text = fragments.criteria(question)
+    assert ": Predicted: at least 50 %. Measured by `repro.claims.measures.collapse.entropy_share` with " in text
+    assert "minimum 0.05, on `grpo`. " in text
+    assert "minimum 0.05, without runs. " in text
+
+
+def test_every_ledger_entry_has_its_fragments(claim, question, recorded, smoke, executed):
+    source = book.assemble(smoke, claims.measure(claim, recorded), recorded, executed)
+    text = (source / "_generated" / "claim-asked.md").read_text()
+    assert "Our predictions: none in this copy" in text
+    assert (source / "_generated" / "criteria-asked.md").is_file()
+
+
+def test_every_verdict_has_a_badge():
+    assert set(fragments.BADGES) == set(Verdict)
+
+
+def test_a_profile_with_too_few_seeds_is_announced_on_every_page(claim, recorded, smoke, executed):
+    source = book.assemble(smoke, claims.measure(claim, recorded[:2]), recorded[:2], executed)
+    sentence = "Profile smoke has 2 seeds where a verdict needs 3: every verdict in this copy is underpowered."
+    assert yaml.safe_load((source / "_config.yml").read_text())["html"]["announcement"] == sentence
+    assert (source / "_generated" / "banner.md").read_text().startswith(f":::{{warning}}\n{sentence}")
+
+
+def test_exact_numbers_and_missing_arms_do_not_count_as_short(claim, question, recorded, smoke):
+    verdicts = (Verdict.REPRODUCED, Verdict.REPRODUCED)
+    enough = [*claims.measure(claim, recorded), *answers(question, verdicts)]
+    assert fragments.shortfall(smoke, enough) == ""
+    assert "no runs" not in fragments.banner(smoke, enough)
+    missing = answers(question, verdicts, n=0, estimate=None, low=None, high=None)
+    assert fragments.shortfall(smoke, [*enough[:6], *missing]) == ""
+    assert "It has no runs for 2 of 8 verdicts." in fragments.banner(smoke, [*enough[:6], *missing])
+
+
+def test_a_profile_that_is_short_for_most_verdicts_says_for_how_many(claim, question, recorded, smoke):
+    findings = [*claims.measure(claim, recorded[:1]), *answers(question, (Verdict.REPRODUCED, Verdict.REPRODUCED))]
+    expected = "has 1 seed where a verdict needs 3: 6 of 8 verdicts in this copy are underpowered."
+    assert expected in fragments.shortfall(smoke, findings)
+    few = [*claims.measure(claim, recorded[:2])[:1], *answers(question, (Verdict.REPRODUCED, Verdict.REPRODUCED))]
+    assert fragments.shortfall(smoke, few) == ""
+
+
+def test_a_profile_with_enough_seeds_is_not(claim, recorded, smoke, executed):
+    source = book.assemble(smoke, claims.measure(claim, recorded), recorded, executed)
+    assert (source / "_config.yml").read_bytes() == (PAGES / "_config.yml").read_bytes()
+    banner = (source / "_generated" / "banner.md").read_text()
+    assert "warning" not in banner
+    assert smoke.description in banner
+
+
+def test_every_fragment_that_pages_include_is_generated(claim, recorded, smoke, executed):
+    source = book.assemble(smoke, claims.measure(claim, recorded), recorded, executed)
+    included = set()
+    for page in PAGES.rglob("*.md"):
+        text = page.read_text()
+        included |= {(page.parent / name).resolve() for name in re.findall(r"_generated/\S+?\.(?:md|py)", text)}
+        included |= {(PAGES / name) for name in re.findall(r"_generated/\S+?\.svg", text)}
+    names = {path.name for path in included}
+    assert "verdicts.md" in names
+    assert "fig-collapse.svg" in names
+    assert names <= {path.name for path in (source / "_generated").iterdir()}
+    assert (source / "_generated" / "fig-collapse.svg").read_text() == "<svg/>"
+
+
+def test_assembling_again_leaves_nothing_of_the_last_time(claim, recorded, smoke, executed):
+    (executed / "book-src").mkdir()
+    (executed / "book-src" / "old.md").touch()
+    source = book.assemble(smoke, claims.measure(claim, recorded), recorded, executed)
+    assert not (source / "old.md").exists()
+
+
+def test_a_missing_notebook_is_named_with_its_remedy(claim, recorded, smoke, tmp_path):
+    with pytest.raises(BookError, match=r"01_collapse\.ipynb is missing; make it with `make reproduce PROFILE=smoke`"):
+        book.assemble(smoke, claims.measure(claim, recorded), recorded, tmp_path)
+
+
+def test_the_status_names_what_made_the_runs(recorded, smoke):
+    text = fragments.status(smoke, recorded)
+    for part in ("`smoke`: ", "abc1234", "0123456789abcdef", "A CPU (cpu, threads: 1)", "torch 2.13.0"):
+        assert part in text
+    # 60 + 61 + 62 seconds
+    assert "3 runs, 3.0 minutes of training in all, the first started at 2026-11-20 10:00:00 (UTC)" in text
+    assert "* - `grpo`\n  - \n  - 0, 1, 2\n  - 183\n" in text
+
+
+def test_arms_are_told_by_what_they_change(make_run, smoke):
+    control = {"entropy_control": "kl_cov", "entropy_control_fraction": 0.02}
+    runs = [make_run(0), make_run(1)]
+    runs += [
+        make_run(0, arm=arm, updates_per_rollout=8, **own)
+        for arm, own in (("grpo8", {}), ("unclipped", {"epsilon": None}))
+    ]
+    runs += [make_run(seed, arm="kl_cov", updates_per_rollout=8, trainer=control) for seed in (0, 1)]
+    runs = [SimpleNamespace(**vars(run), name=run.name, provenance=provenance(10)) for run in runs]
+    assert list(fragments._arm_rows(smoke, runs)) == [
+        ("*collapse*", "", "", ""),
+        ("`grpo`", "", "0, 1", "20"),
+        ("*fixes*", "`updates_per_rollout` 8", "", ""),
+        ("`grpo8`", "", "0", "10"),
+        ("`unclipped`", "`epsilon` none", "0", "10"),
+        ("`kl_cov`", "`entropy_control` kl_cov, `entropy_control_fraction` 0.02", "0, 1", "20"),
+    ]
+    settings = fragments.settings(runs)
+    assert "* - `updates_per_rollout`\n  - 4\n" in settings and "kl_cov" not in settings
+    assert "{doc}`/status` says what the other 3 arms change of these." in settings
+
+
+def test_the_settings_are_those_of_the_runs(recorded):
+    text = fragments.settings(recorded)
+    assert "* - `seed`\n  - 0, 1, 2\n" in text
+    assert "* - `steps`\n  - 240\n" in text
+    assert "* - `epsilon_high`\n  - none\n" in text
+    # All fields and the header, but for `trainer`, whose fields stand for themselves; here it has none.
+    assert text.count("* - ") == len(dataclasses.fields(recorded[0].config))
+    assert "status" not in text
+
+
+def test_the_strategies_are_those_of_the_code():
+    text = fragments.strategies()
+    assert text.count("* - ") == 1 + sum(len(mixture.strategies) for mixture in MIXTURES.values())
+    assert "* - `standard`\n  - `s`\n  - after each operation\n  - 2 %\n  - 35 %\n" in text
+    assert "* - `explore`\n  - `p`\n  - after every 2 operations, of the first 5\n  - 38 %\n" in text
+
+
+def test_the_time_is_shared_out_by_phase(make_run):
+    spent = {"generation": 2, "scoring": 1, "update": 6, "other": 1, "evaluation": 5, "generated_tokens": 400}
+    runs = [SimpleNamespace(**vars(make_run(seed)), provenance=provenance(10) | {"timing": spent}) for seed in (0, 1)]
+    *_, row = fragments.timing(runs).split("* - ")
+    # 800 tokens in 4 s of generation and in 20 s of training; the shares are of the training alone.
+    cells = ["`s`", "cpu", "4", "2", "200", "40", "20 %", "10 %", "60 %", "10 %"]
+    assert row.split("\n```")[0].split("\n  - ") == cells
+
+
+def test_the_criteria_are_the_ledgers(claim):
+    text = fragments.criteria(claim)
+    for part in claim.subclaims:
+        assert part.criterion.text(part.unit) in text
+        assert part.reason in text
+    assert "fraction 1/12, window 1/24, minimum 0.05" in text
+
+
+# Percentages of the paper or computed from it, and ends of the ledger's ranges, by the page that may type them.
+TYPED_PERCENTAGES = {
+    "claims/collapse.md": {"73", "76", "94", "93", "57", "68"},
+    "claims/controls.md": {"10", "100"},
+    "claims/covariance.md": {"81"},
+    "claims/law.md": {"15", "38"},
+    "claims/fixes.md": {"38.6", "3", "6", "12", "62"},
+}
+# An even decline's shares, the level of intervals, the power of a test, and fractions of tokens (the paper's Table 1
+# and its settings).
+DEFINING_PERCENTAGES = {"8", "33", "95", "80", "0.02", "0.2", "2", "20", "50"}
+
+
+def test_no_result_of_ours_is_typed():
+    """Percentages in prose are glued, except those the paper prints and those that define something."""
+    written = [page for page in PAGES.rglob("*.md") if page.parent.name != "_benchmarks"]
+    assert len(written) > 5
+    for page in written:
+        typed = set(re.findall(r"(?<![\w.`])(-?\d+(?:\.\d+)?) %", page.read_text()))
+        allowed = TYPED_PERCENTAGES.get(page.relative_to(PAGES).as_posix(), set()) | DEFINING_PERCENTAGES
+        assert typed <= allowed, f"{page}: {typed - allowed}"
+
+
+def small_book(folder, text):
+    folder.mkdir()
+    (folder / "_config.yml").write_text((PAGES / "_config.yml").read_text())
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    (folder / "index.md").write_text(text)
+    (folder / "references.bib").touch()
+    return folder
+
+
+def test_a_book_with_a_broken_link_does_not_build_and_the_old_site_stays(tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("old")
+    source = small_book(tmp_path / "book-src", "# Title\n\n{ref}`nowhere`\n")
+    with pytest.raises(BookError, match=r"does not build: .*index\.md:3: WARNING: undefined label: 'nowhere'"):
+        book.render(source, site)
+    assert (site / "index.html").read_text() == "old"

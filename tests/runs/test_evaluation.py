@@ -1,0 +1,83 @@
+"""Accuracy, pass@k and the isolation of evaluation from training's random state."""
+
+import numpy as np
+import pytest
+import torch
+
+from repro.policies.family import make_model, make_tokenizer
+from repro.runs import evaluation
+from repro.runs.evaluation import evaluate, fixed_seed, pass_at_k, sample
+from repro.tasks import get_task
+
+
+@pytest.fixture(scope="module")
+def policy():
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    return make_model("s", tokenizer), tokenizer
+
+
+def test_pass_at_k_by_hand():
+    # 4 samples, 1 right: a draw of 2 of them misses it with probability C(3,2)/C(4,2) = 1/2.
+    assert pass_at_k(np.array([1]), 4, 2) == pytest.approx(0.5)
+    assert pass_at_k(np.array([0, 4]), 4, 4) == pytest.approx(0.5)
+    assert pass_at_k(np.array([1, 3]), 4, 1) == pytest.approx(0.5)
+
+
+def test_evaluation_leaves_the_random_state_alone_and_repeats(policy):
+    model, tokenizer = policy
+    problems = get_task("arithmetic").dataset("validation", 0, 12)
+    settings = {"samples": 4, "temperature": 1.0, "max_completion_length": 6}
+    model.train()
+    before = torch.get_rng_state()
+    first = evaluate(model, tokenizer, problems, seed=1, **settings)
+    assert torch.equal(before, torch.get_rng_state())
+    assert model.training
+    assert evaluate(model, tokenizer, problems, seed=1, **settings) == first
+    assert set(first) >= {"accuracy/mean", "accuracy/greedy", "accuracy/pass@2", "accuracy/pass@4", "k"}
+    assert "accuracy/pass@8" not in first
+    levels = {f"accuracy/level_{level}" for level in problems["level"]}
+    assert levels <= set(first)
+
+
+def test_accuracy_counts_right_completions(policy, monkeypatch):
+    model, tokenizer = policy
+    problems = get_task("arithmetic").dataset("validation", 0, 2)
+    right, wrong = [f"={answer}" for answer in problems["answer"]], "=x"
+
+    def completions(model, tokenizer, prompts, samples=1, *, temperature, max_completion_length):
+        assert (prompts, samples) == (list(problems["prompt"]), 2 if temperature else 1)
+        return [right[0], wrong, wrong, wrong] if temperature else [wrong, right[1]]
+
+    monkeypatch.setattr("repro.runs.evaluation.sample", completions)
+    result = evaluate(model, tokenizer, problems, samples=2, temperature=1.0, max_completion_length=4, seed=0)
+    assert result["accuracy/mean"] == 0.25
+    assert result["accuracy/greedy"] == 0.5
+    assert result["accuracy/pass@2"] == 0.5
+
+
+def test_sampling_follows_the_seed_and_stops_at_the_length(policy):
+    model, tokenizer = policy
+    draw = {"temperature": 1.0, "max_completion_length": 5}
+    texts = []
+    for seed in (0, 0, 1):
+        with fixed_seed(seed):
+            texts.append(sample(model, tokenizer, ["1+2:"], 8, **draw))
+    assert texts[0] == texts[1] != texts[2]
+    greedy = [sample(model, tokenizer, ["1+2:"], temperature=0, max_completion_length=5) for _ in range(2)]
+    assert greedy[0] == greedy[1]
+    assert all(len(text) <= 5 * len("<unk>") for text in texts[0])
+
+
+def test_samples_stand_together_and_chunks_do_not_mix_them(policy, monkeypatch):
+    """Greedy completions tell whose they are: two chunks of prompts give what one does."""
+    model, tokenizer = policy
+    prompts = ["1+2:", "7*8-1+3:", "9-4*2:", "3:", "5*5*5:"]
+    settings = {"temperature": 0, "max_completion_length": 5}
+    alone = [sample(model, tokenizer, [prompt], **settings)[0] for prompt in prompts]
+    assert len(set(alone)) > 1
+    thrice = [text for text in alone for _ in range(3)]
+    assert sample(model, tokenizer, prompts, 3, **settings) == thrice
+    for rows in (1, 7):
+        monkeypatch.setattr(evaluation, "ROWS", rows)
+        assert sample(model, tokenizer, prompts, 3, **settings) == thrice

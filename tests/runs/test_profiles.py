@@ -1,0 +1,204 @@
+"""Profiles: those that ship, which layer decides a field, and what a bad file is answered with."""
+
+from pathlib import Path
+
+import pytest
+
+import repro.runs.profiles
+from repro.errors import ConfigError
+from repro.policies.base import RECIPES, SHIPPED
+from repro.runs import RunConfig
+from repro.runs.profiles import load_profile, profile_names
+from repro.runs.training import trainer_config
+
+ARMS = """\
+main:
+  arms:
+    grpo: {}
+    high: {epsilon_high: 0.28, steps: 16, trainer: {beta: 0.2}}
+updates:
+  run: {rollouts: 5, temperature: 0.9, trainer: {beta: 0.3, top_entropy_quantile: 0.5}}
+  arms:
+    once: {updates_per_rollout: 1}
+    twice: {updates_per_rollout: 2, trainer: {beta: 0.4}}
+rest:
+  arms:
+    more: {}
+"""
+
+GOOD = """\
+description: Two groups.
+base: s
+seeds: [3, 5]
+run:
+  steps: 8
+  trainer: {beta: 0.1, mask_truncated_completions: true}
+groups:
+  updates: {seeds: [0], run: {rollouts: 6, eval_rollouts: 2, learning_rate: 1.0e-3}}
+  main: {}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "profiles").mkdir()
+    monkeypatch.setattr(repro.runs.profiles, "configs_dir", lambda: tmp_path)
+    (tmp_path / "arms.yaml").write_text(ARMS)
+    (tmp_path / "profiles" / "two.yaml").write_text(GOOD)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["smoke", "cpu", "gpu", "colab", "paper"])
+def test_profiles_that_ship(name, tmp_path):
+    profile = load_profile(name)
+    assert profile.name == name and profile.description and "grpo" in profile.arms
+    configs = profile.all_configs()
+    assert len(configs) == sum(len(arm.seeds) for arm in profile.arms.values()) == len(set(configs))
+    assert {config.base for config in configs} <= {profile.base, *SHIPPED} <= set(RECIPES)
+    for arm in profile.arms:
+        args = trainer_config(profile.configs(arm)[0], str(tmp_path))  # the trainer takes it too
+        assert args.max_steps % profile.configs(arm)[0].updates_per_rollout == 0
+
+
+def test_claims_of_the_study_have_seeds_enough():
+    cpu, smoke = load_profile("cpu"), load_profile("smoke")
+    assert list(cpu.arms) == list(smoke.arms)
+    assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
+    assert min(len(arm.seeds) for arm in cpu.arms.values()) >= 2
+    assert profile_names() == ["colab", "cpu", "gpu", "paper", "smoke"]
+
+
+def test_arms_of_one_comparison_see_as_many_rollouts():
+    for name in ("cpu", "smoke"):
+        profile = load_profile(name)
+        for group in ("updates", "fixes", "explore", "single", "probe", "size"):
+            configs = [profile.configs(arm)[0] for arm, one in profile.arms.items() if one.group == group]
+            assert len({config.steps / config.updates_per_rollout for config in configs}) == 1, (name, group)
+
+
+def test_configs_join_the_layers_field_by_field(folder):
+    profile = load_profile("two")
+    assert profile.arms["grpo"].seeds == (3, 5) and profile.arms["once"].seeds == (0,)
+    # In the order of arms.yaml, and without the group that the profile does not have.
+    assert [config.arm for config in profile.all_configs()] == ["grpo", "grpo", "high", "high", "once", "twice"]
+    common = {"mask_truncated_completions": True}
+    assert profile.configs("grpo") == profile.all_configs()[:2]
+    assert profile.configs("grpo", [7]) == [
+        RunConfig(base="s", seed=7, arm="grpo", steps=8, trainer={"beta": 0.1, **common})
+    ]
+    assert profile.configs("high")[1] == RunConfig(
+        base="s", seed=5, arm="high", steps=16, epsilon_high=0.28, trainer={"beta": 0.2, **common}
+    )
+
+
+def test_the_more_particular_layer_decides_and_rollouts_become_steps(folder):
+    """The profile's run, the group's in arms.yaml, the group's in the profile, the arm's: each wins over those before.
+    The profile's 6 rollouts replace its own 8 steps and the group's 5 rollouts."""
+    trainer = {"mask_truncated_completions": True, "top_entropy_quantile": 0.5}
+    common = {"base": "s", "seed": 0, "temperature": 0.9, "learning_rate": 1e-3}
+    assert load_profile("two").configs("once") == [
+        RunConfig(arm="once", updates_per_rollout=1, steps=6, eval_every=2, trainer={**trainer, "beta": 0.3}, **common)
+    ]
+    assert load_profile("two").configs("twice") == [
+        RunConfig(
+            arm="twice", updates_per_rollout=2, steps=12, eval_every=4, trainer={**trainer, "beta": 0.4}, **common
+        )
+    ]
+
+
+def test_steps_in_a_later_layer_replace_rollouts_in_an_earlier_one(folder):
+    (folder / "profiles" / "two.yaml").write_text(GOOD.replace("steps: 8", "rollouts: 10"))
+    assert load_profile("two").configs("grpo")[0].steps == 10 * RunConfig().updates_per_rollout
+    assert load_profile("two").configs("high")[0].steps == 16
+
+
+def test_unknown_names_list_the_known_ones(folder):
+    with pytest.raises(ConfigError, match="^profile 'three' is unknown; the profiles are two$"):
+        load_profile("three")
+    with pytest.raises(ConfigError, match="^arm 'kl' is not in profile 'two'; its arms are grpo, high, once, twice$"):
+        load_profile("two").configs("kl")
+    with pytest.raises(ConfigError, match="unknown"):
+        load_profile("../profiles/two")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("base: s", "base: 3", r"base=3 \(int\) is not allowed; it must be text"),
+        ("base: s", "bases: s", r"key 'bases' is unknown; the keys are description, base, seeds, groups, run"),
+        ("base: s\n", "", r"key 'base' is missing"),
+        ("[3, 5]", "3", r"seeds=3 \(int\) is not allowed; it must be a list"),
+        ("[3, 5]", "[]", r"seeds is empty"),
+        ("[3, 5]", "[true]", r"seeds=True \(bool\) is not allowed; it must be an integer"),
+        ("[3, 5]", "[3, -5]", r"seeds has -5; it must be an integer of at least 0"),
+        ("[3, 5]", "[3, 3]", r"seeds=\[3, 3\] names a seed twice"),
+        ("seeds: [0]", "seeds: [-1]", r"groups.updates.seeds has -1; it must be an integer of at least 0"),
+        ("seeds: [0]", "seeds: 0", r"groups.updates.seeds=0 \(int\) is not allowed; it must be a list"),
+        ("seeds: [0]", "seed: [0]", r"key 'groups.updates.seed' is unknown; the keys are seeds, run"),
+        ("main: {}", "main: 3", r"groups.main=3 \(int\) is not allowed; it must be a mapping"),
+        ("main: {}", "mine: {}", r"group 'mine' is not in arms.yaml; its groups are main, updates, rest"),
+        ("steps: 8", "steps: -8", r"\(arm grpo\): steps=-8 \(int\) is not allowed; it must be an integer of at least"),
+        ("steps: 8", "rollouts: 0", r"\(arm grpo\): rollouts=0 is not allowed; it must be an integer of at least 1"),
+        ("steps: 8", "rollouts: 1.5", r"\(arm grpo\): rollouts=1.5 is not allowed; it must be an integer"),
+        ("eval_rollouts: 2", "eval_rollouts: no", r"\(arm once\): eval_rollouts=False is not allowed"),
+        ("steps: 8", "stepz: 8", r"\(arm grpo\): 'stepz' is no field of a run; the fields are base, "),
+        ("steps: 8", "seed: 8", r"seed=8 among a run's fields is set elsewhere: remove it"),
+        ("rollouts: 6", "arm: kl", r"arm='kl' among a run's fields is set elsewhere: remove it"),
+        ("{beta: 0.1, mask_truncated_completions: true}", "3", r"trainer=3 \(int\) is not allowed"),
+        ("base: s", "base: [", r"not YAML"),
+        (GOOD, "- 1", r"holds list, but must map description, base, seeds, groups, run to values"),
+        (GOOD, "", r"holds NoneType"),
+    ],
+)
+def test_bad_profile_is_named_with_key_and_value(folder, old, new, message):
+    path = folder / "profiles" / "two.yaml"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError, match=message) as error:
+        load_profile("two")
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("grpo: {}", "grpo: [1]", r"main.arms.grpo=\[1\] \(list\) is not allowed; it must be a mapping"),
+        ("grpo: {}", "grpo:", r"main.arms.grpo=None \(NoneType\) is not allowed; it must be a mapping"),
+        ("grpo: {}", "3: {}", r"main.arms=3 \(int\) is not allowed; it must be text"),
+        ("more: {}", "high: {}", r"arm 'high' is there twice; the second is in group 'rest'"),
+        ("rest:\n  arms:", "rest:\n  arm:", r"key 'rest.arm' is unknown; the keys are run, arms"),
+        ("rest:\n  arms:\n    more: {}", "rest: {}", r"key 'rest.arms' is missing"),
+        ("rest:\n  arms:\n    more: {}", "rest: 3", r"rest=3 \(int\) is not allowed; it must be a mapping"),
+        (ARMS, "- 1", r"holds list, but must map names of groups to values"),
+        (ARMS, "main: [", r"not YAML"),
+    ],
+)
+def test_bad_arms_are_named_with_key_and_value(folder, old, new, message):
+    path = folder / "arms.yaml"
+    assert old in ARMS
+    path.write_text(ARMS.replace(old, new))
+    with pytest.raises(ConfigError, match=message) as error:
+        load_profile("two")
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epsilon_high: 0.28, ", "seed: 3, ", r"seed=3 among a run's fields is set elsewhere"),
+        ("epsilon_high: 0.28, ", "epsilon_hi: 0.28, ", r"\(arm high\): 'epsilon_hi' is no field of a run"),
+        ("grpo: {}", "a b: {}", r"\(arm a b\): arm='a b' \(str\) is not allowed"),
+        ("updates_per_rollout: 2", "updates_per_rollout: 7", r"\(arm twice\): updates_per_rollout=7 times"),
+    ],
+)
+def test_bad_field_of_an_arm_is_named(folder, old, new, message):
+    assert old in ARMS
+    (folder / "arms.yaml").write_text(ARMS.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        load_profile("two")
+
+
+def test_missing_arms_are_named(folder):
+    (folder / "arms.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"arms.yaml: cannot be read \(No such file or directory\)"):
+        load_profile("two")
