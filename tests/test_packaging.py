@@ -102,6 +102,7 @@ def test_wheel_works_outside_a_checkout(tmp_path):
         "from repro.cli import main\n"
         "assert paths.root() == Path('site/repro/_data').resolve() and paths.build_dir() == Path('build').resolve()\n"
         "assert main(['profiles']) == 0\n"
+        "assert main(['notebooks']) == 2\n"
         "sys.exit(main(['reproduce']))"
     )
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REPRO_BUILD")}
@@ -109,7 +110,9 @@ def test_wheel_works_outside_a_checkout(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert "smoke" in answer.stdout
-    assert answer.returncode == 2 and "needs a checkout of the repository" in answer.stderr
+    assert answer.returncode == 2, answer.stderr
+    for command in ("notebooks", "reproduce"):
+        assert f"`repro {command}` needs a checkout of the repository" in answer.stderr
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

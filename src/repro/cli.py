@@ -98,7 +98,13 @@ def notebooks(arguments: argparse.Namespace) -> None:
     """Make .ipynb files, for Jupyter and Colab, from the scripts in notebooks/."""
     from repro.book.notebook import make_ipynb
 
-    for source in sorted((root() / "notebooks").glob("*.py")):
+    sources = sorted((root() / "notebooks").glob("*.py"))
+    if not sources:
+        raise ConfigError(
+            f"there are no scripts in {root() / 'notebooks'}: `repro notebooks` needs a checkout of the repository, "
+            "the notebooks are not in the installed package"
+        )
+    for source in sources:
         print(make_ipynb(source, build_dir() / "ipynb" / f"{source.stem}.ipynb"))
 
 

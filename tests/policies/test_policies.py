@@ -1,12 +1,13 @@
 """The embedded family, its tokenizer and its base policies."""
 
 import dataclasses
+import hashlib
 import json
 import random
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from repro import paths
 from repro.errors import BaseError, ConfigError
@@ -25,6 +26,8 @@ AGREEMENT = {
     "single": {"p": 0.9},
 }
 
+SHAPE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+BIAS = "model.layers.0.self_attn.q_proj.bias"
 TINY = BaseRecipe("s", clean_steps=2, mixture_steps=2, batch_size=4)
 
 
@@ -92,10 +95,48 @@ def test_a_made_base_loads_and_names_its_recipe(tmp_path, monkeypatch):
         load_base("tiny")
 
 
+def put_base(folder, model, tensors=None):
+    """A base policy as it stands in the folder of bases, its provenance in order."""
+    model.save_pretrained(folder, state_dict=tensors)
+    make_tokenizer().save_pretrained(folder)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "provenance.json").write_text(json.dumps({"sha256": digest}))
+
+
+def test_another_architecture_is_refused(tmp_path, monkeypatch):
+    # Llama's tensors have Qwen2's names, all but the biases: those would be initialised afresh.
+    monkeypatch.setattr(bases, "bases_dir", lambda: tmp_path)
+    ours = make_model("xs", make_tokenizer())
+    put_base(tmp_path / "llama", LlamaForCausalLM(LlamaConfig(**{n: getattr(ours.config, n) for n in SHAPE})))
+    with pytest.raises(BaseError, match="llama holds the architecture LlamaForCausalLM, and a base policy is a Qwen2"):
+        load_base("llama")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop(BIAS), rf"1 missing tensors, such as {BIAS}; put back the two files"),
+        (lambda tensors: tensors.update(extra=torch.zeros(1)), "1 unexpected tensors, such as extra"),
+        (lambda tensors: tensors.update({BIAS: torch.zeros(3)}), rf"1 mismatched tensors, such as .*{BIAS}"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr(bases, "bases_dir", lambda: tmp_path)
+    model = make_model("xs", make_tokenizer())
+    tensors = model.state_dict()
+    change(tensors)
+    put_base(tmp_path / "damaged", model, tensors)
+    with pytest.raises(BaseError, match=message):
+        load_base("damaged")
+
+
 def test_a_missing_base_and_an_unknown_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(bases, "bases_dir", lambda: tmp_path)
-    with pytest.raises(BaseError, match="'huge' is not in .*make it with `python -m repro bases huge`"):
+    # The remedy is a command that works: where there is no recipe, none is named.
+    with pytest.raises(BaseError, match=r"'huge' is missing: .*; no recipe makes it, the recipes are xs, s"):
         load_base("huge")
+    with pytest.raises(BaseError, match="'xl' is missing: there is no .*; `python -m repro bases xl` makes it"):
+        load_base("xl")
     with pytest.raises(ConfigError, match="'huge' has no recipe; the recipes are xs, s, sm, m, l, xl, explore, single"):
         make_bases(["huge"])
     assert list(tmp_path.iterdir()) == []

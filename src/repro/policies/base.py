@@ -163,23 +163,49 @@ def make_bases(names: Iterable[str] | None = None) -> list[Path]:
     return made
 
 
+def remedy(name: str) -> str:
+    """What to do about a base policy that is not there or not what it should be."""
+    if name in RECIPES:
+        return f"`python -m repro bases {name}` makes it"
+    return f"no recipe makes it, the recipes are {', '.join(RECIPES)}: correct the name, or put its files there"
+
+
 def load_base(name: str) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     """A base policy and its tokenizer.
 
     Raises:
-        BaseError: when it is missing, or its weights are not those its provenance names.
+        BaseError: when it is missing, of another architecture, or its weights are not those its provenance names.
     """
     folder = bases_dir() / name
     if not (folder / WEIGHTS).is_file():
-        raise BaseError(
-            f"base policy {name!r} is not in {folder}: make it with `python -m repro bases {name}`, or restore it from "
-            "git"
-        )
+        raise BaseError(f"base policy {name!r} is missing: there is no {folder / WEIGHTS}; {remedy(name)}")
     recorded = json.loads((folder / PROVENANCE).read_text())["sha256"]
     if _sha256(folder / WEIGHTS) != recorded:
         raise BaseError(
-            f"{folder / WEIGHTS} is not the file its {PROVENANCE} names (sha256 {recorded[:12]}...): "
-            f"restore it from git or make it again with `python -m repro bases {name}`"
+            f"{folder / WEIGHTS} is not the file its {PROVENANCE} names (sha256 {recorded[:12]}...): restore it, or "
+            f"make it again; {remedy(name)}"
+        )
+    return _load_whole(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def _load_whole(folder: Path) -> Qwen2ForCausalLM:
+    """The policy of a folder, every tensor of which comes from its file and has a place in the model.
+
+    transformers loads another architecture's tensors where the names agree and initialises the rest afresh.
+    """
+    architectures = json.loads((folder / "config.json").read_text()).get("architectures")
+    if architectures != [Qwen2ForCausalLM.__name__]:
+        raise BaseError(
+            f"{folder} holds the architecture {', '.join(architectures or ['unknown'])}, and a base policy is a "
+            f"{Qwen2ForCausalLM.__name__}: put a checkpoint of that there"
         )
     logging.disable_progress_bar()  # of loading 27 small tensors
-    return Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, found = Qwen2ForCausalLM.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
+    for what in ("missing", "unexpected", "mismatched"):
+        names = sorted(str(name) for name in found[f"{what}_keys"])
+        if names:
+            raise BaseError(
+                f"{folder / WEIGHTS} does not fit its config.json: {len(names)} {what} tensors, such as {names[0]}; "
+                "put back the two files that belong together"
+            )
+    return model

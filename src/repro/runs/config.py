@@ -176,10 +176,12 @@ class RunConfig:
         try:
             stat = path.stat()
         except OSError:
+            from repro.policies.base import remedy  # it imports torch, which takes seconds
+
             present = sorted(folder.parent.name for folder in bases_dir().glob("*/model.safetensors"))
             raise BaseError(
                 f"base policy {self.base!r} is missing: there is no {path}; "
-                f"present are {', '.join(present) or 'none'}; `python -m repro bases {self.base}` trains it"
+                f"present are {', '.join(present) or 'none'}; {remedy(self.base)}"
             ) from None
         return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
