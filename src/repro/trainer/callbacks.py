@@ -1,5 +1,6 @@
 """Entropy and covariance metrics for TRL's own trainers."""
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,10 @@ from repro.trainer.config import clips_tokens
 from repro.trainer.monitor import StepMonitor
 
 
+DRAIN_EVERY = 256
+"""Optimizer steps whose metrics may stay on the device: with a log per epoch there would be no other bound."""
+
+
 class CovarianceCallback(TrainerCallback):
     """Logs the metrics of :mod:`repro.trainer.monitor` with TRL's ``GRPOTrainer`` or ``RLOOTrainer`` and only watches.
 
@@ -19,16 +24,27 @@ class CovarianceCallback(TrainerCallback):
         CovarianceCallback.attach(trainer)
         trainer.train()
 
-    Under RLOO there is no ``pi_old`` per token, hence no ``ratio/*``. Selections are those of ``CovGRPOTrainer`` alone.
+    A log has the mean over the optimizer steps since the last one, as TRL's own metrics do, whatever the
+    ``logging_strategy``. Under RLOO there is no ``pi_old`` per token, hence no ``ratio/*``. Selections are those of
+    ``CovGRPOTrainer`` alone.
+
+    Raises:
+        ConfigError: when it is made in another way than by :meth:`attach`: transformers shows a callback no losses.
     """
 
-    def __init__(self, trainer: GRPOTrainer | RLOOTrainer) -> None:
+    def __init__(self, trainer: GRPOTrainer | RLOOTrainer | None = None, *, attached: bool = False) -> None:
+        if not attached:
+            raise ConfigError(
+                "CovarianceCallback made by itself would log nothing, since it has to watch the trainer's losses: make "
+                "the trainer without it, then call CovarianceCallback.attach(trainer)"
+            )
         self.trainer = trainer
         low_high = None
         if isinstance(trainer, GRPOTrainer) and clips_tokens(trainer.args):
             low_high = (trainer.epsilon_low, trainer.epsilon_high)
         self.monitor = StepMonitor(trainer.accelerator, temperature=trainer.args.temperature, clip_range=low_high)
         self._forward: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._totals: dict[str, tuple[float, int]] = {}
 
     @classmethod
     def attach(cls, trainer: GRPOTrainer | RLOOTrainer) -> "CovarianceCallback":
@@ -44,8 +60,8 @@ class CovarianceCallback(TrainerCallback):
             )
         if hasattr(trainer, "monitor") or any(isinstance(c, cls) for c in trainer.callback_handler.callbacks):
             raise ConfigError(f"this {type(trainer).__name__} logs covariance metrics already: attach only once")
-        callback = cls(trainer)
-        forward, compute_loss = trainer._get_per_token_logps_and_entropies, trainer._compute_loss
+        callback = cls(trainer, attached=True)
+        forward, compute_loss, log = trainer._get_per_token_logps_and_entropies, trainer._compute_loss, trainer.log
 
         def watched_forward(*args: Any, **kwargs: Any):
             outputs = forward(*args, **kwargs)
@@ -60,7 +76,13 @@ class CovarianceCallback(TrainerCallback):
             callback._forward = None
             return loss
 
+        def watched_log(*args: Any, **kwargs: Any) -> None:
+            if trainer.model.training:
+                callback._report()
+            log(*args, **kwargs)
+
         trainer._get_per_token_logps_and_entropies, trainer._compute_loss = watched_forward, watched_loss
+        trainer.log = watched_log
         trainer.add_callback(callback)
         return callback
 
@@ -74,8 +96,19 @@ class CovarianceCallback(TrainerCallback):
             old_log_probs=inputs.get("old_per_token_logps"),
         )
 
+    def _drain(self) -> None:
+        for metrics in self.monitor.collect():
+            for name, value in metrics.items():
+                if not math.isnan(value):
+                    total, count = self._totals.get(name, (0.0, 0))
+                    self._totals[name] = total + value, count + 1
+
+    def _report(self) -> None:
+        self._drain()
+        for name, (total, count) in self._totals.items():
+            self.trainer._metrics["train"][name].append(total / count)
+        self._totals.clear()
+
     def on_step_end(self, args, state, control, **kwargs):
-        if control.should_log:
-            for metrics in self.monitor.collect():
-                for name, value in metrics.items():
-                    self.trainer._metrics["train"][name].append(value)
+        if self.monitor.pending >= DRAIN_EVERY:
+            self._drain()

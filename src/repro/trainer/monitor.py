@@ -248,6 +248,11 @@ class StepMonitor:
         counts = (fractions * tokens + 5e-7).floor().clamp(min=1)
         return list((sums[counts.long() - 1] / counts).unbind())
 
+    @property
+    def pending(self) -> int:
+        """Finished steps whose metrics :meth:`collect` would return."""
+        return len(self._finished)
+
     def collect(self) -> list[dict[str, float]]:
         """The metrics of the steps finished since the last call: the one copy to the host."""
         if not self._finished:
