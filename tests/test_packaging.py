@@ -6,13 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from hatchling.builders.wheel import WheelBuilder
+from build import ProjectBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -28,7 +28,7 @@ IMPORTED_AS = {"ipython": "IPython", "pyyaml": "yaml"}
 # Peers that benchmarks compare with where they are installed.
 PEERS = {"verl"}
 # Used as commands or plugins, never imported.
-TOOLS = {"ipykernel", "jupyter-book", "ruff", "snakemake", "sphinx-mathjax-offline"}
+TOOLS = {"hatchling", "import-linter", "ipykernel", "jupyter-book", "ruff", "snakemake", "sphinx-mathjax-offline"}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -53,6 +53,10 @@ def test_environment_names_the_same_dependencies():
     assert sorted(pip["pip"]) == sorted(REQUIREMENTS)
     assert "python" + PROJECT["requires-python"] in conda
     assert set(EXTRAS) == {"study", "dev"}
+
+
+def test_distribution_has_the_name_that_paths_look_for():
+    assert PROJECT["name"] == paths.DISTRIBUTION
 
 
 def test_constraints_pin_every_dependency_inside_its_range():
@@ -86,32 +90,41 @@ def test_versions_agree():
     assert citation["license"] == PROJECT["license"] == "Apache-2.0"
 
 
-def test_wheel_works_outside_a_checkout(tmp_path):
-    wheel = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-        members = archive.namelist()
-    assert {name.split("/")[0] for name in members} == {"repro", f"repro-{repro.__version__}.dist-info"}
-    assert "repro/_data/configs/claims/01_collapse.yaml" in members
-    for base in (ROOT / "bases").glob("*/model.safetensors"):
-        assert f"repro/_data/bases/{base.parent.name}/model.safetensors" in members
-    code = (
-        "import sys; sys.path.insert(0, 'site')\n"
-        "from pathlib import Path\n"
-        "from repro import paths\n"
-        "from repro.cli import main\n"
-        "assert paths.root() == Path('site/repro/_data').resolve() and paths.build_dir() == Path('build').resolve()\n"
-        "assert main(['profiles']) == 0\n"
-        "assert main(['notebooks']) == 2\n"
-        "sys.exit(main(['reproduce']))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REPRO_BUILD")}
-    answer = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert "smoke" in answer.stdout
-    assert answer.returncode == 2, answer.stderr
+def test_wheel_of_the_sdist_works_outside_a_checkout(tmp_path):
+    """What `python -m build` makes, installed without its dependencies, which are here already."""
+    with tarfile.open(ProjectBuilder(ROOT).build("sdist", tmp_path)) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    source = next((tmp_path / "unpacked").iterdir())
+    wheel = ProjectBuilder(source).build("wheel", tmp_path)
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--target", "site", wheel]
+    environment = {name: value for name, value in os.environ.items() if name != "REPRO_BUILD"}
+    environment |= {"PYTHONPATH": "site", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert python("-m", "pip", *install).returncode == 0
+    distribution = f"{paths.DISTRIBUTION.replace('-', '_')}-{repro.__version__}"
+    assert source.name == distribution
+    assert {path.name for path in (tmp_path / "site").iterdir()} == {"repro", "bin", f"{distribution}.dist-info"}
+    data = tmp_path / "site" / "repro" / "_data"
+    shipped = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "configs", "bases"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(shipped) > 20
+    assert sorted(path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file()) == sorted(shipped)
+    where = python("-c", "from repro import paths; print(paths.root(), paths.build_dir(), sep='\\n')")
+    assert where.stdout.splitlines() == [str(data), str(tmp_path / "build")]
+    assert "smoke" in python("-m", "repro", "profiles").stdout
     for command in ("notebooks", "reproduce"):
+        answer = python("-m", "repro", command)
+        assert answer.returncode == 2
         assert f"`repro {command}` needs a checkout of the repository" in answer.stderr
 
 

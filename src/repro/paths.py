@@ -8,6 +8,9 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+# What pip calls this package; another one has the name repro on the public index.
+DISTRIBUTION = "entropy-mechanism"
+
 
 @cache
 def checkout() -> Path | None:
@@ -17,7 +20,7 @@ def checkout() -> Path | None:
         project = tomllib.loads((candidate / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     except (OSError, KeyError, ValueError):
         return None
-    return candidate if project.get("name") == "repro" else None
+    return candidate if project.get("name") == DISTRIBUTION else None
 
 
 def root() -> Path:

@@ -29,6 +29,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from repro import __version__
 from repro.errors import RecordError
 from repro.paths import checkout, results_dir, runs_dir
 from repro.runs.config import RunConfig
@@ -389,8 +390,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("repro", *VERSIONS_OF):
+    found = {"repro": __version__}
+    for name in VERSIONS_OF:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
