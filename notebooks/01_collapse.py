@@ -76,9 +76,11 @@ runs = [load_or_train(config) for config in configs]
 # %%
 for run in runs:
     metrics, evaluations = run.metrics, run.evaluations
-    assert metrics["step"].tolist() == list(range(1, run.config.steps + 1)), run.name
+    assert metrics["step"].tolist() == list(range(1, run.config.max_steps + 1)), (
+        run.name
+    )
     assert evaluations["step"].min() == 0, run.name
-    assert evaluations["step"].max() == run.config.steps, run.name
+    assert evaluations["step"].max() == run.config.max_steps, run.name
     assert metrics["entropy/response_mean"].min() >= 0, run.name
     assert evaluations["accuracy/mean"].between(0, 1).all(), run.name
 
@@ -133,7 +135,7 @@ print(
 display.glue(
     profile=profile,
     seeds=f"{len(runs)} seed{'s' * (len(runs) != 1)}",
-    steps=runs[0].config.steps,
+    steps=runs[0].config.max_steps,
     verdict=str(claims.claim_verdict(findings)),
     **{finding.subclaim: finding.ours for finding in findings},
     **{f"{finding.subclaim}_verdict": str(finding.verdict) for finding in findings},

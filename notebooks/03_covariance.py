@@ -81,7 +81,7 @@ runs = [run for group in groups for run in group]
 # Every update is on-policy, and every step is probed on the responses of its update.
 for run in runs:
     assert run.config.updates_per_rollout == 1, run.name
-    assert run.probe["step"].tolist() == list(range(1, run.config.steps + 1)), (
+    assert run.probe["step"].tolist() == list(range(1, run.config.max_steps + 1)), (
         run.name
     )
     change = run.probe["entropy_after"] - run.probe["entropy_before"]
@@ -184,7 +184,7 @@ everything = findings + predictions
 display.glue(
     profile=profile,
     seeds=f"{len(probes)} seed{'s' * (len(probes) != 1)}",
-    steps=probes[0].config.steps,
+    steps=probes[0].config.max_steps,
     rate=f"{probes[0].config.learning_rate:g}",
     verdict=claims.claim_verdict(findings).word(claim.kind),
     verdict_predictors=claims.claim_verdict(predictions).word(question.kind),

@@ -92,7 +92,7 @@ runs = [run for group in arms.values() for run in group]
 assert len({run.config.base_sha256 for run in runs}) == 1
 for run in runs:
     assert run.config.updates_per_rollout == 8, run.name
-    assert run.evaluations["step"].max() == run.config.steps, run.name
+    assert run.evaluations["step"].max() == run.config.max_steps, run.name
     assert run.metrics["entropy/response_mean"].min() >= 0, run.name
 for run in arms["kl_cov"]:
     assert abs(run.metrics["selected/fraction"].mean() - 0.02) < 0.005, run.name
@@ -156,8 +156,8 @@ found = [finding for group in findings.values() for finding in group]
 display.glue(
     profile=profile,
     seeds=f"{len(arms['grpo8'])} seed{'s' * (len(arms['grpo8']) != 1)}",
-    steps=arms["grpo8"][0].config.steps,
-    steps_levels=arms["bonus_1e2"][0].config.steps,
+    steps=arms["grpo8"][0].config.max_steps,
+    steps_levels=arms["bonus_1e2"][0].config.max_steps,
     **{
         f"verdict_{entry.id}": claims.claim_verdict(findings[entry.id]).word(
             entry.kind

@@ -78,8 +78,8 @@ everything = [run for group in runs.values() for run in group]
 findings = {claim.id: claims.measure(claim, everything) for claim in questions}
 
 for run in everything:
-    assert run.metrics["step"].tolist() == list(range(1, run.config.steps + 1))
-    assert run.evaluations["step"].max() == run.config.steps, run.name
+    assert run.metrics["step"].tolist() == list(range(1, run.config.max_steps + 1))
+    assert run.evaluations["step"].max() == run.config.max_steps, run.name
     assert run.metrics["entropy/token_mean"].min() >= 0, run.name
 # The sample of an optimizer step holds all of its sequences, so that what is selected can be chosen again.
 for run in runs["kl_cov"] + runs["grpo8"]:

@@ -92,7 +92,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
         # Without the operators' torch, which the stand-ins do not need and which takes seconds to import.
         "src/repro/ops/__init__.py": "",
         "configs/profiles/tiny.yaml": (
-            "description: Two runs.\nbase: t\nseeds: [0, 1]\nrun: {steps: 24, eval_every: 1}\ngroups: {collapse: {}}\n"
+            "description: Two runs.\nbase: t\nseeds: [0, 1]\nrun: {max_steps: 24, eval_steps: 1}\n"
+            "groups: {collapse: {}}\n"
         ),
         "bases/t/model.safetensors": "weights",
         "notebooks/01_one.py": "# %%\n",
@@ -131,16 +132,16 @@ def make_run() -> Callable[..., MadeUpRun]:
         accuracy: Callable[[np.ndarray], np.ndarray] | None = None,
         **fields: object,
     ) -> MadeUpRun:
-        config = RunConfig(**{"seed": seed, "steps": 240, "eval_every": 10} | fields)
+        config = RunConfig(**{"seed": seed, "max_steps": 240, "eval_steps": 10} | fields)
         rate = 14 + seed % 3
         entropy = entropy or (lambda x: 0.02 + 0.5 * np.exp(-rate * x))
         accuracy = accuracy or (lambda x: 0.8 - 0.45 * np.exp(-rate * x))
-        made = np.arange(config.steps)
-        at = np.unique([*range(0, config.steps, config.eval_every), config.steps])
+        made = np.arange(config.max_steps)
+        at = np.unique([*range(0, config.max_steps, config.eval_steps), config.max_steps])
         return MadeUpRun(
             config,
-            pd.DataFrame({"step": made + 1, "entropy/response_mean": entropy(made / config.steps)}),
-            pd.DataFrame({"step": at, "accuracy/mean": accuracy(at / config.steps)}),
+            pd.DataFrame({"step": made + 1, "entropy/response_mean": entropy(made / config.max_steps)}),
+            pd.DataFrame({"step": at, "accuracy/mean": accuracy(at / config.max_steps)}),
         )
 
     return make

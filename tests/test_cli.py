@@ -26,7 +26,7 @@ def trained(monkeypatch):
 
     def train(config, *, on_step):
         configs.append(config)
-        steps = range(1, config.steps + 1)
+        steps = range(1, config.max_steps + 1)
         return SimpleNamespace(
             metrics=pd.DataFrame({"step": steps, "entropy/response_mean": 0.5}),
             evaluations=pd.DataFrame({"step": [0], "accuracy/mean": 0.25}),
@@ -54,13 +54,13 @@ def error_line(capsys) -> str:
         (["reproduce", "--profile", "huge"], "'huge' is unknown; the profiles are colab, cpu, gpu, paper, smoke"),
         (["reproduce", "--cores", "0"], "--cores=0 is not allowed; give a number of at least 1, or all"),
         (["reproduce", "--cores", "many"], "--cores=many is not allowed"),
-        (["run", "--set", "steps=-5"], "steps=-5 (int) is not allowed; it must be an integer of at least 1"),
-        (["run", "--set", "steps='5'"], "steps='5' (str) is not allowed"),
-        (["run", "--set", "stepz=5"], "'stepz' is no field of a run; the fields are base, "),
-        (["run", "--set", "steps"], "--set steps is not allowed; write --set FIELD=VALUE"),
-        (["run", "--set", "steps=["], "'[' is not a YAML value"),
+        (["run", "--set", "max_steps=-5"], "max_steps=-5 (int) is not allowed; it must be greater than or equal to 1"),
+        (["run", "--set", "max_steps='5'"], "max_steps='5' (str) is not allowed"),
+        (["run", "--set", "stepz=5"], "'stepz' is unknown; known are base, "),
+        (["run", "--set", "max_steps"], "--set max_steps is not allowed; write --set FIELD=VALUE"),
+        (["run", "--set", "max_steps=["], "'[' is not a YAML value"),
         (["run", "--set", "base=none"], "base policy 'none' is missing"),
-        (["run", "--seed", "-1"], "seed=-1 (int) is not allowed; it must be an integer of at least 0"),
+        (["run", "--seed", "-1"], "seed=-1 (int) is not allowed; it must be greater than or equal to 0"),
         (["run", "--seed", "one"], "argument --seed: invalid int value: 'one'; see `repro run --help`"),
         (["run", "--arm", "kl"], "arm 'kl' is not in profile 'cpu'; the nearest are "),
         (["run", "--threads", "0"], "--threads=0 is not allowed"),
@@ -85,10 +85,10 @@ def test_debug_shows_where_an_error_comes_from(monkeypatch):
 
 
 def test_run_trains_records_and_gives_a_receipt(build, trained, capsys):
-    arguments = ["run", "--profile", "smoke", "--seed", "7", "--set", "steps=2", "--set", "trainer={beta: 0.1}"]
+    arguments = ["run", "--profile", "smoke", "--seed", "7", "--set", "max_steps=2", "--set", "trainer={beta: 0.1}"]
     assert main([*arguments, "--receipt"]) == 0
     (config,) = trained
-    assert (config.seed, config.steps, config.arm, dict(config.trainer)) == (7, 2, "grpo", {"beta": 0.1})
+    assert (config.seed, config.max_steps, config.arm, dict(config.trainer)) == (7, 2, "grpo", {"beta": 0.1})
     assert f"{config.name}: trained ({build / 'runs' / config.name})" in capsys.readouterr().out
     receipt = build / "receipts" / f"{config.name}.json"
     first = receipt.read_text()

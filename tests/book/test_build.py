@@ -239,31 +239,31 @@ def test_arms_are_told_by_what_they_change(make_run, smoke):
     control = {"entropy_control": "kl_cov", "entropy_control_fraction": 0.02}
     runs = [make_run(0), make_run(1)]
     runs += [
-        make_run(0, arm=arm, updates_per_rollout=8, **own)
+        make_run(0, arm=arm, steps_per_generation=8, **own)
         for arm, own in (("grpo8", {}), ("unclipped", {"epsilon": None}))
     ]
-    runs += [make_run(seed, arm="kl_cov", updates_per_rollout=8, trainer=control) for seed in (0, 1)]
+    runs += [make_run(seed, arm="kl_cov", steps_per_generation=8, trainer=control) for seed in (0, 1)]
     runs = [SimpleNamespace(**vars(run), name=run.name, provenance=provenance(10)) for run in runs]
     assert list(fragments._arm_rows(smoke, runs)) == [
         ("*collapse*", "", "", ""),
         ("`grpo`", "", "0, 1", "20"),
-        ("*fixes*", "`updates_per_rollout` 8", "", ""),
+        ("*fixes*", "`steps_per_generation` 8", "", ""),
         ("`grpo8`", "", "0", "10"),
         ("`unclipped`", "`epsilon` none", "0", "10"),
         ("`kl_cov`", "`entropy_control` kl_cov, `entropy_control_fraction` 0.02", "0, 1", "20"),
     ]
     settings = fragments.settings(runs)
-    assert "* - `updates_per_rollout`\n  - 4\n" in settings and "kl_cov" not in settings
+    assert "* - `steps_per_generation`\n  - 4\n" in settings and "kl_cov" not in settings
     assert "{doc}`/status` says what the other 3 arms change of these." in settings
 
 
 def test_the_settings_are_those_of_the_runs(recorded):
     text = fragments.settings(recorded)
     assert "* - `seed`\n  - 0, 1, 2\n" in text
-    assert "* - `steps`\n  - 240\n" in text
+    assert "* - `max_steps`\n  - 240\n" in text
     assert "* - `epsilon_high`\n  - none\n" in text
     # All fields and the header, but for `trainer`, whose fields stand for themselves; here it has none.
-    assert text.count("* - ") == len(dataclasses.fields(recorded[0].config))
+    assert text.count("* - ") == len(recorded[0].config.to_dict())
     assert "status" not in text
 
 

@@ -210,7 +210,7 @@ def test_every_figure_of_the_ledger_is_in_a_notebook(ledger):
 
 
 def test_entropy_is_averaged_over_a_rollouts_updates(make_run):
-    run = make_run(steps=6, updates_per_rollout=4, entropy=lambda x: np.array([4.0, 0, 2, 2, 1, 3]))
+    run = make_run(max_steps=6, steps_per_generation=4, entropy=lambda x: np.array([4.0, 0, 2, 2, 1, 3]))
     curve = claims.entropy_curve(run)
     # rollouts of steps 1-4 and 5-6: means 2 and 2, after (0+1+2+3)/4 = 1.5 and (4+5)/2 = 4.5 updates
     assert curve["entropy"].tolist() == [2, 2]
@@ -221,9 +221,9 @@ def test_entropy_is_averaged_over_a_rollouts_updates(make_run):
 def straight(make_run):
     """24 steps of one update a rollout: entropy falls evenly from 1; accuracy rises from 0.2 to 0.8 by a third."""
     return make_run(
-        steps=24,
-        updates_per_rollout=1,
-        eval_every=4,
+        max_steps=24,
+        steps_per_generation=1,
+        eval_steps=4,
         entropy=lambda x: 1 - x,
         accuracy=lambda x: 0.2 + 0.6 * np.minimum(1, 3 * x),
     )
@@ -246,7 +246,7 @@ def test_gain_share_with_a_kink(straight):
 
 
 def test_a_fall_that_happens_at_once_is_wholly_over(make_run):
-    run = make_run(updates_per_rollout=1, entropy=lambda x: np.where(x == 0, 0.5, 0.0))
+    run = make_run(steps_per_generation=1, entropy=lambda x: np.where(x == 0, 0.5, 0.0))
     assert claims.entropy_share(run, fraction=1 / 12, window=1 / 24, minimum=0.05) == pytest.approx(1)
     assert claims.entropy_left(run, window=1 / 24) == 0
 

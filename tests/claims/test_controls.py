@@ -38,7 +38,7 @@ def made_up(entropy=0.5, accuracy=0.6, *, steps=80, updates=8, start=0.5, seed=0
     level = np.where(step <= updates, start, entropy)
     at = np.arange(0, steps + 1, max(1, steps // 20))
     return MadeUpRun(
-        RunConfig(arm=arm, seed=seed, steps=steps, updates_per_rollout=updates, **fields),
+        RunConfig(arm=arm, seed=seed, max_steps=steps, steps_per_generation=updates, **fields),
         pd.DataFrame({"step": step, "entropy/response_mean": level, "entropy/token_mean": level}),
         pd.DataFrame({"step": at, "accuracy/mean": np.where(at == 0, 0.4, accuracy)}),
     )
@@ -277,7 +277,7 @@ def test_the_ledger_has_seven_questions(questions):
 def test_every_arm_is_one_of_the_study(questions):
     arms = (paths.configs_dir() / "arms.yaml").read_text()
     for arm in {*figures.ARMS, *(arm for claim in questions for arm in claim.arms)}:
-        assert f"    {arm}: " in arms, arm
+        assert f"    {arm}:" in arms, arm
 
 
 def test_every_prediction_is_measured(questions, runs):

@@ -77,7 +77,7 @@ def make_probed():
         metrics = pd.DataFrame({"step": step, **{f"covariance/top_{name}": value for name, value in tops.items()}})
         metrics["covariance/mean"] = 0.003
         metrics.loc[1:, "covariance/top_0.002"] = 1.0
-        return MadeUpRun(RunConfig(arm=arm, seed=seed, steps=STEPS), probe, metrics, tokens(seed))
+        return MadeUpRun(RunConfig(arm=arm, seed=seed, max_steps=STEPS), probe, metrics, tokens(seed))
 
     return make
 

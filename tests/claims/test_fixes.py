@@ -24,7 +24,7 @@ def arm(make_run):
                 seed,
                 entropy=lambda x, level=level: level + 0 * x,
                 accuracy=lambda x, rate=rate: rate + 0 * x,
-                **{"arm": name, "updates_per_rollout": 8} | fields,
+                **{"arm": name, "steps_per_generation": 8} | fields,
             )
             run.metrics["completion_length/mean"] = tokens
             for k, gain in ((8, 0.04), (64, 0.06)):
@@ -63,8 +63,8 @@ def test_the_arms_of_claim_4_are_in_the_profile_with_enough_seeds(entries):
 
 
 def test_the_end_is_the_last_window_of_the_steps_in_common(make_run):
-    short = make_run(0, accuracy=lambda x: x, steps=160, eval_every=8)
-    long = make_run(0, accuracy=lambda x: x, steps=320, eval_every=8)
+    short = make_run(0, accuracy=lambda x: x, max_steps=160, eval_steps=8)
+    long = make_run(0, accuracy=lambda x: x, max_steps=320, eval_steps=8)
     # Accuracy is the share of training that is done; the last 1/8 of 160 steps are 140 to 160, in the middle 150.
     assert fixes.common_steps([short, long]) == 160
     assert fixes.end_level(short, "accuracy", 160, 1 / 8) == pytest.approx(150 / 160)
@@ -73,7 +73,7 @@ def test_the_end_is_the_last_window_of_the_steps_in_common(make_run):
 
 
 def test_length_is_averaged_over_the_updates_of_a_rollout(make_run):
-    run = make_run(0, steps=16, updates_per_rollout=8)
+    run = make_run(0, max_steps=16, steps_per_generation=8)
     run.metrics["completion_length/mean"] = [4.0] * 4 + [6.0] * 4 + [10.0] * 8
     curve = fixes.length_curve(run)
     assert curve["step"].tolist() == [3.5, 11.5]
@@ -108,7 +108,7 @@ def test_ratios_need_seeds_and_entropy(arm):
 
 def test_the_early_ratio_is_taken_early(make_run):
     def runs(rate):
-        return [make_run(seed, entropy=lambda x: np.exp(-rate * x), updates_per_rollout=1) for seed in range(3)]
+        return [make_run(seed, entropy=lambda x: np.exp(-rate * x), steps_per_generation=1) for seed in range(3)]
 
     found = fixes.early_entropy_ratio(runs(1), runs(5), fraction=0.1, window=0.02)
     assert found.estimate == pytest.approx(np.exp(-4 * 0.1), rel=0.01)
@@ -122,11 +122,11 @@ def test_pass_at_k_is_the_last_evaluations(arm):
     with pytest.raises(ClaimError, match=r"the last evaluation has no accuracy/pass@128"):
         fixes.pass_at(other, 128)
     with pytest.raises(NoEffect, match="runs of 240 and 120 steps"):
-        fixes.pass_difference(baseline, arm("kl_cov", steps=120)[0], k=8)
+        fixes.pass_difference(baseline, arm("kl_cov", max_steps=120)[0], k=8)
 
 
 def test_entropy_kept_is_a_share_of_the_start(make_run):
-    grown = make_run(0, entropy=lambda x: 0.5 + x, updates_per_rollout=1)
+    grown = make_run(0, entropy=lambda x: 0.5 + x, steps_per_generation=1)
     assert fixes.entropy_kept(grown, window=1 / 8) == pytest.approx((0.5 + 1 - 1 / 16) / 0.5, rel=0.01)
     with pytest.raises(NoEffect, match="the base policy's entropy is 0 nat"):
         fixes.entropy_kept(make_run(0, entropy=lambda x: 0 * x), window=1 / 8)
@@ -159,8 +159,8 @@ def test_a_trend_needs_levels():
 
 
 def test_arms_of_other_lengths_are_cut(make_run):
-    short = [make_run(seed, accuracy=lambda x: x, steps=160, eval_every=8) for seed in range(2)]
-    long = [make_run(seed, accuracy=lambda x: x, steps=320, eval_every=8) for seed in range(4)]
+    short = [make_run(seed, accuracy=lambda x: x, max_steps=160, eval_steps=8) for seed in range(2)]
+    long = [make_run(seed, accuracy=lambda x: x, max_steps=320, eval_steps=8) for seed in range(4)]
     found = fixes.accuracy_per_level(long, short, window=1 / 8)
     assert found.estimate == pytest.approx(150 / 320)
     assert found.n == 2
@@ -256,7 +256,7 @@ def arms(arm):
             entropy=0.02 * (place + 1),
             accuracy=lambda seed, accuracy=accuracy, place=place: accuracy + 0.001 * ((seed * place) % 3),
             length=8.0 + place,
-            steps=steps,
+            max_steps=steps,
         )
         for run in made[name]:
             run.metrics["selected/count"] = 2.0 if name == "kl_cov" else 0.0

@@ -36,7 +36,7 @@ def make_law_run(make_run):
             seed,
             entropy,
             lambda x: b - a * np.exp(entropy(x)) + extra(x),
-            **{"arm": arm, "updates_per_rollout": 1} | fields,
+            **{"arm": arm, "steps_per_generation": 1} | fields,
         )
         # Metrics end one update before the last evaluation does; without this their last entropies would differ.
         last = run.evaluations.index[-1]
@@ -71,7 +71,7 @@ def entries():
 def test_entropy_is_interpolated_between_the_means_of_rollouts(make_run):
     # Four updates a rollout with entropy 1 - x: the rollout of updates 0 to 3 has its mean at 1.5 updates made, where
     # x = 1.5 / 240; a line is its own interpolation. Step 0 lies before the first mean and takes it.
-    run = make_run(entropy=lambda x: 1 - x, updates_per_rollout=4)
+    run = make_run(entropy=lambda x: 1 - x, steps_per_generation=4)
     points = measures.trajectory(run)
     assert points.step.tolist()[:3] == [0, 10, 20]
     np.testing.assert_allclose(points.entropy[:3], [1 - 1.5 / 240, 1 - 10 / 240, 1 - 20 / 240])
@@ -165,7 +165,7 @@ def test_too_short_an_early_stretch_is_no_effect(make_law_run):
 
 
 def test_gaps_are_shares_of_the_reference(make_law_run):
-    one, other = make_law_run(), make_law_run(arm="rloo", a=0.5, b=1.14, steps=120)
+    one, other = make_law_run(), make_law_run(arm="rloo", a=0.5, b=1.14, max_steps=120)
     assert measures.coefficient_gap(one, other, coefficient="a", minimum=0.05) == pytest.approx(0.25)
     assert measures.coefficient_gap(one, other, coefficient="b", minimum=0.05) == pytest.approx(-0.05)
     with pytest.raises(NoEffect, match="not positive"):
@@ -200,7 +200,7 @@ def test_size_trend_and_the_largest_left_out(make_law_run, bases):
     # a = 0.1 ln(N / 20000) for the smaller three, and 10 % less than that for the largest.
     a = {name: 0.1 * np.log(size / 20_000) for name, size in SIZES.items()}
     a["m"] *= 0.9
-    runs = [make_law_run(arm=name, base=name, a=a[name], b=1.5, steps=120 + 10 * i) for i, name in enumerate(SIZES)]
+    runs = [make_law_run(arm=name, base=name, a=a[name], b=1.5, max_steps=120 + 10 * i) for i, name in enumerate(SIZES)]
     assert measures.size_left_out(*runs, coefficient="a", minimum=0.05) == pytest.approx(1 / 0.9 - 1)
     assert measures.size_left_out(*runs, coefficient="b", minimum=0.05) == pytest.approx(0)
     assert measures.size_left_out_ceiling(*runs, minimum=0.05) == pytest.approx(-0.1 * a["m"] / 0.9)
@@ -280,7 +280,7 @@ def study(make_law_run, bases, entries):
                 base=bases_of.get(arm, "s"),
                 entropy=falling(end=ends.get(arm, 0.02), rate=12 + seed),
                 extra=noise,
-                steps=480 if arm == "grpo" else 240,
+                max_steps=480 if arm == "grpo" else 240,
             )
             for seed in range(3)
         ]

@@ -1,11 +1,11 @@
 """RunConfig: what it accepts, what it says when it does not, and what its identity depends on."""
 
-import dataclasses
 import json
 import math
 import pickle
 
 import pytest
+from pydantic import ValidationError
 
 from repro.errors import BaseError, ConfigError
 from repro.runs import RunConfig
@@ -14,12 +14,12 @@ from repro.runs import RunConfig
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("steps", -1),
-        ("steps", 0),
-        ("steps", True),
-        ("steps", 10.0),
-        ("steps", "10"),
-        ("steps", None),
+        ("max_steps", -1),
+        ("max_steps", 0),
+        ("max_steps", True),
+        ("max_steps", 10.0),
+        ("max_steps", "10"),
+        ("max_steps", None),
         ("seed", -1),
         ("base", ""),
         ("base", "../m"),
@@ -34,11 +34,11 @@ from repro.runs import RunConfig
         ("epsilon", -0.2),
         ("temperature", 0.0),
         ("temperature", None),
-        ("advantage_scale", "std"),
-        ("eval_every", 0),
+        ("scale_rewards", "std"),
+        ("eval_steps", 0),
         ("reward", "accurate"),
         ("reward", None),
-        ("micro_batches", 0),
+        ("gradient_accumulation_steps", 0),
         ("eval_samples_last", 0),
         ("probe_every", -1),
         ("probe_every", False),
@@ -47,7 +47,7 @@ from repro.runs import RunConfig
 def test_refuses_a_bad_value_naming_field_and_value(field, value):
     with pytest.raises(ConfigError) as error:
         RunConfig(**{field: value})
-    assert f"{field}={value!r} ({type(value).__name__}) is not allowed; it must be " in str(error.value)
+    assert f"{field}={value!r} ({type(value).__name__}) is not allowed; it must " in str(error.value)
 
 
 @pytest.mark.parametrize("value", [{"beta": [1]}, {"beta": math.inf}, {1: 2}, {"a b": 1}, [("beta", 1)], "beta"])
@@ -57,19 +57,17 @@ def test_refuses_a_bad_trainer_field(value):
 
 
 def test_refuses_an_unknown_field_naming_the_known_ones():
-    with pytest.raises(ConfigError, match=r"^here: 'stepz' is no field of a run; the fields are base, .*trainer$"):
+    with pytest.raises(ConfigError, match=r"^here: 'stepz' is unknown; known are base, .*trainer$"):
         RunConfig.from_dict({"stepz": 3}, source="here")
 
 
-def test_refuses_updates_that_do_not_share_a_rollout():
-    message = r"updates_per_rollout={} times micro_batches={} does not divide the 24 completions"
-    with pytest.raises(ConfigError, match=message.format(7, 1)):
-        RunConfig(prompts_per_rollout=6, num_generations=4, updates_per_rollout=7)
-    with pytest.raises(ConfigError, match=message.format(8, 2)):
-        RunConfig(prompts_per_rollout=6, num_generations=4, updates_per_rollout=8, micro_batches=2)
-    assert (
-        RunConfig(prompts_per_rollout=6, num_generations=4, updates_per_rollout=4, micro_batches=6).micro_batches == 6
-    )
+def test_refuses_micro_batches_that_do_not_share_a_rollout():
+    share = {"prompts_per_rollout": 6, "num_generations": 4}
+    with pytest.raises(ConfigError, match="^steps_per_generation=7 does not divide the 24 completions"):
+        RunConfig(**share, steps_per_generation=7)
+    with pytest.raises(ConfigError, match="^gradient_accumulation_steps=5 does not divide steps_per_generation=8;"):
+        RunConfig(**share, steps_per_generation=8, gradient_accumulation_steps=5)
+    assert RunConfig(**share, steps_per_generation=24, gradient_accumulation_steps=6).updates_per_rollout == 4
 
 
 def test_is_frozen_and_does_not_follow_its_arguments():
@@ -79,18 +77,18 @@ def test_is_frozen_and_does_not_follow_its_arguments():
     assert config.trainer == {"beta": 0.1}
     with pytest.raises(TypeError):
         config.trainer["beta"] = 0.3
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        config.steps = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        config.max_steps = 3
 
 
 def test_json_is_canonical_and_goes_both_ways():
-    config = RunConfig(steps=8, learning_rate=1, trainer={"z": 1, "a": None})
+    config = RunConfig(max_steps=8, learning_rate=1, trainer={"z": 1, "a": None})
     assert config.learning_rate == 1.0 and type(config.learning_rate) is float
-    assert config == RunConfig(trainer={"a": None, "z": 1}, learning_rate=1.0, steps=8)
-    assert hash(config) == hash(RunConfig(trainer={"a": None, "z": 1}, learning_rate=1.0, steps=8))
+    assert config == RunConfig(trainer={"a": None, "z": 1}, learning_rate=1.0, max_steps=8)
+    assert hash(config) == hash(RunConfig(trainer={"a": None, "z": 1}, learning_rate=1.0, max_steps=8))
     assert RunConfig.from_dict(json.loads(config.to_json())) == config
     assert pickle.loads(pickle.dumps(config)) == config
-    assert config.to_json().startswith('{"advantage_scale":"group","arm":"grpo",')
+    assert config.to_json().startswith('{"arm":"grpo","base":"s",')
     assert '"trainer":{"a":null,"z":1}' in config.to_json()
 
 
@@ -102,19 +100,20 @@ def test_identity_is_this_hash(build):
         task="arithmetic",
         seed=0,
         arm="grpo",
-        steps=8,
+        max_steps=8,
         prompts_per_rollout=64,
         num_generations=8,
         reward="accuracy",
-        updates_per_rollout=4,
-        micro_batches=1,
+        sampler="own",
+        steps_per_generation=4,
+        gradient_accumulation_steps=1,
         learning_rate=2e-4,
         epsilon=0.2,
         epsilon_high=None,
         temperature=1.0,
         max_completion_length=16,
-        advantage_scale="group",
-        eval_every=20,
+        scale_rewards="group",
+        eval_steps=20,
         eval_prompts=256,
         eval_samples=8,
         eval_samples_last=64,
@@ -123,7 +122,7 @@ def test_identity_is_this_hash(build):
         trainer={},
     )
     assert config.base_sha256 == "f6449b4f736925a0013c6cbeb5cc4129c77576761aa2f694cae0f55b1d43f5c9"
-    assert config.name == "grpo-m-seed0-3efbbcb8df0e"
+    assert config.name == "grpo-m-seed0-71329f5bdbc0"
 
 
 @pytest.mark.parametrize(
@@ -133,22 +132,23 @@ def test_identity_is_this_hash(build):
         {"task": "other"},
         {"seed": 1},
         {"arm": "kl"},
-        {"steps": 9},
+        {"max_steps": 9},
         {"prompts_per_rollout": 32},
         {"num_generations": 4},
-        {"updates_per_rollout": 2},
+        {"steps_per_generation": 2},
         {"learning_rate": 1e-4},
         {"epsilon": None},
         {"epsilon_high": 0.28},
         {"temperature": 0.9},
         {"max_completion_length": 17},
-        {"advantage_scale": "none"},
-        {"eval_every": 10},
+        {"scale_rewards": "none"},
+        {"eval_steps": 10},
         {"eval_prompts": 128},
         {"eval_samples": 4},
         {"eval_samples_last": 32},
         {"reward": "random"},
-        {"micro_batches": 2},
+        {"gradient_accumulation_steps": 2},
+        {"sampler": "trl"},
         {"probe_every": 1},
         {"eval_temperature": 0.6},
         {"trainer": {"beta": 0.1}},
@@ -156,7 +156,7 @@ def test_identity_is_this_hash(build):
     ids=lambda change: next(iter(change)),
 )
 def test_identity_changes_with_every_field(build, change):
-    assert len(RunConfig().to_dict()) == 23
+    assert len(RunConfig().to_dict()) == 24
     assert RunConfig(**{"base": "m", **change}).identity != RunConfig(base="m").identity
 
 

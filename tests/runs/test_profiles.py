@@ -15,12 +15,12 @@ ARMS = """\
 main:
   arms:
     grpo: {}
-    high: {epsilon_high: 0.28, steps: 16, trainer: {beta: 0.2}}
+    high: {epsilon_high: 0.28, max_steps: 16, trainer: {beta: 0.2}}
 updates:
   run: {rollouts: 5, temperature: 0.9, trainer: {beta: 0.3, top_entropy_quantile: 0.5}}
   arms:
-    once: {updates_per_rollout: 1}
-    twice: {updates_per_rollout: 2, trainer: {beta: 0.4}}
+    once: {steps_per_generation: 1}
+    twice: {steps_per_generation: 2, trainer: {beta: 0.4}}
 rest:
   arms:
     more: {}
@@ -31,7 +31,7 @@ description: Two groups.
 base: s
 seeds: [3, 5]
 run:
-  steps: 8
+  max_steps: 8
   trainer: {beta: 0.1, mask_truncated_completions: true}
 groups:
   updates: {seeds: [0], run: {rollouts: 6, eval_rollouts: 2, learning_rate: 1.0e-3}}
@@ -73,7 +73,7 @@ def test_arms_of_one_comparison_see_as_many_rollouts():
         profile = load_profile(name)
         for group in ("updates", "fixes", "explore", "single", "probe", "size"):
             configs = [profile.configs(arm)[0] for arm, one in profile.arms.items() if one.group == group]
-            assert len({config.steps / config.updates_per_rollout for config in configs}) == 1, (name, group)
+            assert len({config.max_steps / config.updates_per_rollout for config in configs}) == 1, (name, group)
 
 
 def test_configs_join_the_layers_field_by_field(folder):
@@ -84,10 +84,10 @@ def test_configs_join_the_layers_field_by_field(folder):
     common = {"mask_truncated_completions": True}
     assert profile.configs("grpo") == profile.all_configs()[:2]
     assert profile.configs("grpo", [7]) == [
-        RunConfig(base="s", seed=7, arm="grpo", steps=8, trainer={"beta": 0.1, **common})
+        RunConfig(base="s", seed=7, arm="grpo", max_steps=8, trainer={"beta": 0.1, **common})
     ]
     assert profile.configs("high")[1] == RunConfig(
-        base="s", seed=5, arm="high", steps=16, epsilon_high=0.28, trainer={"beta": 0.2, **common}
+        base="s", seed=5, arm="high", max_steps=16, epsilon_high=0.28, trainer={"beta": 0.2, **common}
     )
 
 
@@ -97,19 +97,21 @@ def test_the_more_particular_layer_decides_and_rollouts_become_steps(folder):
     trainer = {"mask_truncated_completions": True, "top_entropy_quantile": 0.5}
     common = {"base": "s", "seed": 0, "temperature": 0.9, "learning_rate": 1e-3}
     assert load_profile("two").configs("once") == [
-        RunConfig(arm="once", updates_per_rollout=1, steps=6, eval_every=2, trainer={**trainer, "beta": 0.3}, **common)
+        RunConfig(
+            arm="once", steps_per_generation=1, max_steps=6, eval_steps=2, trainer={**trainer, "beta": 0.3}, **common
+        )
     ]
     assert load_profile("two").configs("twice") == [
         RunConfig(
-            arm="twice", updates_per_rollout=2, steps=12, eval_every=4, trainer={**trainer, "beta": 0.4}, **common
+            arm="twice", steps_per_generation=2, max_steps=12, eval_steps=4, trainer={**trainer, "beta": 0.4}, **common
         )
     ]
 
 
 def test_steps_in_a_later_layer_replace_rollouts_in_an_earlier_one(folder):
-    (folder / "profiles" / "two.yaml").write_text(GOOD.replace("steps: 8", "rollouts: 10"))
-    assert load_profile("two").configs("grpo")[0].steps == 10 * RunConfig().updates_per_rollout
-    assert load_profile("two").configs("high")[0].steps == 16
+    (folder / "profiles" / "two.yaml").write_text(GOOD.replace("max_steps: 8", "rollouts: 10"))
+    assert load_profile("two").configs("grpo")[0].max_steps == 10 * RunConfig().updates_per_rollout
+    assert load_profile("two").configs("high")[0].max_steps == 16
 
 
 def test_unknown_names_list_the_known_ones(folder):
@@ -124,30 +126,30 @@ def test_unknown_names_list_the_known_ones(folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("base: s", "base: 3", r"base=3 \(int\) is not allowed; it must be text"),
-        ("base: s", "bases: s", r"key 'bases' is unknown; the keys are description, base, seeds, groups, run"),
-        ("base: s\n", "", r"key 'base' is missing"),
-        ("[3, 5]", "3", r"seeds=3 \(int\) is not allowed; it must be a list"),
-        ("[3, 5]", "[]", r"seeds is empty"),
-        ("[3, 5]", "[true]", r"seeds=True \(bool\) is not allowed; it must be an integer"),
-        ("[3, 5]", "[3, -5]", r"seeds has -5; it must be an integer of at least 0"),
-        ("[3, 5]", "[3, 3]", r"seeds=\[3, 3\] names a seed twice"),
-        ("seeds: [0]", "seeds: [-1]", r"groups.updates.seeds has -1; it must be an integer of at least 0"),
-        ("seeds: [0]", "seeds: 0", r"groups.updates.seeds=0 \(int\) is not allowed; it must be a list"),
-        ("seeds: [0]", "seed: [0]", r"key 'groups.updates.seed' is unknown; the keys are seeds, run"),
-        ("main: {}", "main: 3", r"groups.main=3 \(int\) is not allowed; it must be a mapping"),
+        ("base: s", "base: 3", r"base=3 \(int\) is not allowed; it must be a valid string"),
+        ("base: s", "bases: s", r"'bases' is unknown; known are description, base, seeds, groups, run"),
+        ("base: s\n", "", r"base is missing"),
+        ("[3, 5]", "3", r"seeds=3 \(int\) is not allowed; it must be a valid list"),
+        ("[3, 5]", "[]", r"seeds=\[\] \(list\) is not allowed; it must have at least 1 item"),
+        ("[3, 5]", "[true]", r"seeds.0=True \(bool\) is not allowed; it must be a valid integer"),
+        ("[3, 5]", "[3, -5]", r"seeds.1=-5 \(int\) is not allowed; it must be greater than or equal to 0"),
+        ("[3, 5]", "[3, 3]", r"seeds: \[3, 3\] names a seed twice"),
+        ("seeds: [0]", "seeds: [-1]", r"groups.updates.seeds.0=-1 \(int\) is not allowed; it must be greater"),
+        ("seeds: [0]", "seeds: 0", r"groups.updates.seeds=0 \(int\) is not allowed; it must be a valid list"),
+        ("seeds: [0]", "seed: [0]", r"groups.updates: 'seed' is unknown; known are seeds, run"),
+        ("main: {}", "main: 3", r"groups.main=3 \(int\) is not allowed; it must be a valid dictionary"),
         ("main: {}", "mine: {}", r"group 'mine' is not in arms.yaml; its groups are main, updates, rest"),
-        ("steps: 8", "steps: -8", r"\(arm grpo\): steps=-8 \(int\) is not allowed; it must be an integer of at least"),
-        ("steps: 8", "rollouts: 0", r"\(arm grpo\): rollouts=0 is not allowed; it must be an integer of at least 1"),
-        ("steps: 8", "rollouts: 1.5", r"\(arm grpo\): rollouts=1.5 is not allowed; it must be an integer"),
+        ("max_steps: 8", "max_steps: -8", r"\(arm grpo\): max_steps=-8 \(int\) is not allowed; it must be greater"),
+        ("max_steps: 8", "rollouts: 0", r"\(arm grpo\): rollouts=0 is not allowed; it must be an integer of at least"),
+        ("max_steps: 8", "rollouts: 1.5", r"\(arm grpo\): rollouts=1.5 is not allowed; it must be an integer"),
         ("eval_rollouts: 2", "eval_rollouts: no", r"\(arm once\): eval_rollouts=False is not allowed"),
-        ("steps: 8", "stepz: 8", r"\(arm grpo\): 'stepz' is no field of a run; the fields are base, "),
-        ("steps: 8", "seed: 8", r"seed=8 among a run's fields is set elsewhere: remove it"),
+        ("max_steps: 8", "stepz: 8", r"\(arm grpo\): 'stepz' is unknown; known are base, "),
+        ("max_steps: 8", "seed: 8", r"seed=8 among a run's fields is set elsewhere: remove it"),
         ("rollouts: 6", "arm: kl", r"arm='kl' among a run's fields is set elsewhere: remove it"),
-        ("{beta: 0.1, mask_truncated_completions: true}", "3", r"trainer=3 \(int\) is not allowed"),
+        ("{beta: 0.1, mask_truncated_completions: true}", "3", r"trainer: 3 \(int\) is not allowed"),
         ("base: s", "base: [", r"not YAML"),
-        (GOOD, "- 1", r"holds list, but must map description, base, seeds, groups, run to values"),
-        (GOOD, "", r"holds NoneType"),
+        (GOOD, "- 1", r"\[1\] \(list\) is not allowed; it must be a valid dictionary"),
+        (GOOD, "", r"None \(NoneType\) is not allowed; it must be a valid dictionary"),
     ],
 )
 def test_bad_profile_is_named_with_key_and_value(folder, old, new, message):
@@ -162,14 +164,14 @@ def test_bad_profile_is_named_with_key_and_value(folder, old, new, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("grpo: {}", "grpo: [1]", r"main.arms.grpo=\[1\] \(list\) is not allowed; it must be a mapping"),
-        ("grpo: {}", "grpo:", r"main.arms.grpo=None \(NoneType\) is not allowed; it must be a mapping"),
-        ("grpo: {}", "3: {}", r"main.arms=3 \(int\) is not allowed; it must be text"),
+        ("grpo: {}", "grpo: [1]", r"main.arms.grpo=\[1\] \(list\) is not allowed; it must be a valid dictionary"),
+        ("grpo: {}", "grpo:", r"main.arms.grpo=None \(NoneType\) is not allowed; it must be a valid dict"),
+        ("grpo: {}", "3: {}", r"main.arms.3=3 \(int\) is not allowed; it must be a valid string"),
         ("more: {}", "high: {}", r"arm 'high' is there twice; the second is in group 'rest'"),
-        ("rest:\n  arms:", "rest:\n  arm:", r"key 'rest.arm' is unknown; the keys are run, arms"),
-        ("rest:\n  arms:\n    more: {}", "rest: {}", r"key 'rest.arms' is missing"),
-        ("rest:\n  arms:\n    more: {}", "rest: 3", r"rest=3 \(int\) is not allowed; it must be a mapping"),
-        (ARMS, "- 1", r"holds list, but must map names of groups to values"),
+        ("rest:\n  arms:", "rest:\n  arm:", r"rest: 'arm' is unknown; known are run, arms"),
+        ("rest:\n  arms:\n    more: {}", "rest: {}", r"rest.arms is missing"),
+        ("rest:\n  arms:\n    more: {}", "rest: 3", r"rest=3 \(int\) is not allowed; it must be a valid dictionary"),
+        (ARMS, "- 1", r"\[1\] \(list\) is not allowed; it must be a valid dictionary"),
         (ARMS, "main: [", r"not YAML"),
     ],
 )
@@ -186,9 +188,9 @@ def test_bad_arms_are_named_with_key_and_value(folder, old, new, message):
     ("old", "new", "message"),
     [
         ("epsilon_high: 0.28, ", "seed: 3, ", r"seed=3 among a run's fields is set elsewhere"),
-        ("epsilon_high: 0.28, ", "epsilon_hi: 0.28, ", r"\(arm high\): 'epsilon_hi' is no field of a run"),
+        ("epsilon_high: 0.28, ", "epsilon_hi: 0.28, ", r"\(arm high\): 'epsilon_hi' is unknown; known are"),
         ("grpo: {}", "a b: {}", r"\(arm a b\): arm='a b' \(str\) is not allowed"),
-        ("updates_per_rollout: 2", "updates_per_rollout: 7", r"\(arm twice\): updates_per_rollout=7 times"),
+        ("steps_per_generation: 2", "steps_per_generation: 7", r"\(arm twice\): steps_per_generation=7 does not"),
     ],
 )
 def test_bad_field_of_an_arm_is_named(folder, old, new, message):

@@ -1,6 +1,5 @@
 """Run records: whole or not there, checked on reading, named when damaged; the code fingerprint; progress."""
 
-import dataclasses
 import errno
 import io
 import json
@@ -23,7 +22,7 @@ from repro.runs import RunConfig, load, load_or_train, record, status
 from repro.runs.fingerprint import fingerprint, training_modules
 from repro.runs.progress import Progress
 
-CONFIG = RunConfig(base="m", steps=3, eval_every=1, probe_every=2)
+CONFIG = RunConfig(base="m", max_steps=3, eval_steps=1, probe_every=2)
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Trainer:
         if self.error is not None:
             raise self.error
         rng = np.random.default_rng(config.seed)
-        rows = config.steps if self.rows is None else self.rows
+        rows = config.max_steps if self.rows is None else self.rows
         return SimpleNamespace(
             metrics=pd.DataFrame({"step": range(1, rows + 1), "entropy/response_mean": rng.random(rows)}),
             evaluations=pd.DataFrame({"step": range(rows + 1), "accuracy/mean": rng.random(rows + 1)}),
@@ -81,7 +80,7 @@ def test_records_once_and_reads_back(build):
 
 
 def test_a_run_without_probes_has_an_empty_table_of_them(build):
-    config = dataclasses.replace(CONFIG, probe_every=0)
+    config = CONFIG.replace(probe_every=0)
     assert load_or_train(config, progress=False, train=Trainer()).probe.empty
     assert status(config) == "current" and len(load(config).probe.columns) == 0
 
@@ -148,7 +147,7 @@ def test_provenance_of_another_shape_is_damage(recorded, content):
 
 
 def test_record_under_another_runs_name_is_damage(recorded):
-    other = dataclasses.replace(CONFIG, seed=1)
+    other = CONFIG.replace(seed=1)
     shutil.copytree(recorded, recorded.parent / other.name)
     with pytest.raises(RecordError, match=r"config.json holds another config"):
         load(other)
@@ -402,7 +401,7 @@ def test_progress_is_a_bar_in_a_terminal():
 
 def test_progress_is_shown_unless_told_otherwise(build, capsys):
     def train(config, *, on_step):
-        assert on_step is None or on_step(config.steps, config.steps, 0.5, 0.25) is None
+        assert on_step is None or on_step(config.max_steps, config.max_steps, 0.5, 0.25) is None
         return Trainer()(config, on_step=on_step)
 
     load_or_train(CONFIG, progress=False, train=train)

@@ -1,6 +1,5 @@
 """A run end to end: what it measures, and that it repeats."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -17,10 +16,10 @@ from repro.tasks.arithmetic import apply
 
 TINY = RunConfig(
     base="s",
-    steps=5,
+    max_steps=5,
     prompts_per_rollout=8,
-    updates_per_rollout=2,
-    eval_every=2,
+    steps_per_generation=2,
+    eval_steps=2,
     eval_prompts=16,
     eval_samples=2,
     eval_samples_last=4,
@@ -30,7 +29,7 @@ TABLES = ("metrics", "evaluations", "tokens", "probe")
 
 
 def changed(**fields):
-    return dataclasses.replace(TINY, **fields)
+    return TINY.replace(**fields)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_the_number_of_threads_changes_no_bit(trained):
 
 def test_evaluating_more_often_changes_no_training(trained):
     result, _ = trained
-    often = train(changed(eval_every=1))
+    often = train(changed(eval_steps=1))
     pd.testing.assert_frame_equal(result.metrics, often.metrics, check_exact=True)
 
 
@@ -150,8 +149,9 @@ def test_timing_adds_up_to_the_run_and_counts_the_rollouts_tokens(trained):
 @pytest.mark.parametrize("trainer", [{}, {"entropy_control": "kl_cov", "entropy_control_fraction": 0.05}])
 def test_micro_batches_change_the_memory_and_not_the_step(trainer):
     """The first rollout is the same, so its updates are, within the rounding of another order of summation."""
-    short = {"steps": 2, "probe_every": 0, "eval_prompts": 4, "trainer": trainer}
-    one, two = (train(changed(micro_batches=count, **short)).metrics for count in (1, 2))
+    short = {"max_steps": 2, "probe_every": 0, "eval_prompts": 4, "trainer": trainer}
+    whole, halves = ({"steps_per_generation": 2 * n, "gradient_accumulation_steps": n} for n in (1, 2))
+    one, two = (train(changed(**cut, **short)).metrics for cut in (whole, halves))
     for column in ("loss", "grad_norm", "entropy/response_mean", "covariance/mean", "ratio/kl", "reward/mean"):
         np.testing.assert_allclose(one[column], two[column], rtol=2e-5, atol=1e-7, err_msg=column)
     # Below the tolerance a real difference could hide only if these were zero.
@@ -219,7 +219,7 @@ def test_no_clip_is_infinity_and_further_fields_reach_the_trainer(tmp_path):
     assert args.clip_range == (float("inf"), float("inf"))
     assert args.per_device_train_batch_size == 32
     assert args.steps_per_generation == 2
-    split = trainer_config(changed(micro_batches=4), str(tmp_path))
+    split = trainer_config(changed(steps_per_generation=8, gradient_accumulation_steps=4), str(tmp_path))
     assert (split.per_device_train_batch_size, split.gradient_accumulation_steps) == (8, 4)
     assert split.steps_per_generation == 8 and split.generation_batch_size == args.generation_batch_size == 64
 
@@ -243,7 +243,7 @@ def test_a_wrong_trainer_field_is_named(trainer, message, tmp_path):
 
 def test_a_missing_base_is_one_clear_error():
     with pytest.raises(BaseError, match="python -m repro bases nowhere"):
-        train(RunConfig(base="nowhere", steps=1))
+        train(RunConfig(base="nowhere", max_steps=1))
 
 
 def test_seeds_depend_on_every_part():

@@ -52,11 +52,11 @@ def shape(config):
 def train(config, *, on_step=None):
     rng = np.random.default_rng([zlib.crc32(config.arm.encode()), config.seed])
     mine = shape(config)
-    step = np.arange(1, config.steps + 1)
-    noise = np.exp(rng.normal(0, 0.03, config.steps) + rng.normal(0, 0.05))
+    step = np.arange(1, config.max_steps + 1)
+    noise = np.exp(rng.normal(0, 0.03, config.max_steps) + rng.normal(0, 0.05))
     entropy = mine.entropy_after((step - 1) / config.updates_per_rollout) * noise
     if on_step is not None:
-        on_step(config.steps, config.steps, float(entropy[-1]), None)
+        on_step(config.max_steps, config.max_steps, float(entropy[-1]), None)
     tokens = made_up_tokens(config, rng, entropy)
     return Trained(
         made_up_metrics(config, rng, mine, entropy),
@@ -65,7 +65,7 @@ def train(config, *, on_step=None):
         made_up_probe(config, rng, mine) if config.probe_every else pd.DataFrame(),
         {
             **{"generation": 3.1, "scoring": 0.8, "update": 5.2, "other": 0.9, "evaluation": 1.4},
-            "generated_tokens": config.steps * tokens_of_a_step(config),
+            "generated_tokens": config.max_steps * tokens_of_a_step(config),
         },
     )
 
@@ -80,7 +80,7 @@ def tokens_of_a_step(config):
 
 def made_up_metrics(config, rng, mine, entropy):
     """A row per optimizer step; what is known of a rollout only stands at its first."""
-    steps = config.steps
+    steps = config.max_steps
     first = np.arange(steps) % config.updates_per_rollout == 0
     reward = np.full(steps, 0.5) if config.reward == "random" else mine.accuracy_at(entropy) - 0.02
     clips = config.epsilon is not None and config.trainer.get("entropy_control") != "kl_cov"
@@ -113,19 +113,19 @@ def made_up_metrics(config, rng, mine, entropy):
 def made_up_selection(config, rng):
     """Columns of an arm that selects tokens; steps without any have shares that are no number."""
     pool = tokens_of_a_step(config)
-    count = rng.binomial(pool, config.trainer["entropy_control_fraction"], config.steps)
+    count = rng.binomial(pool, config.trainer["entropy_control_fraction"], config.max_steps)
     shares = {"positive_advantage": 0.15, "covariance": 1.2}
     shares |= {f"probability_{band}": 0.25 for band in ("below_0.1", "0.1_to_0.5", "0.5_to_0.9", "above_0.9")}
     return {
         "selected/count": count,
         "selected/fraction": count / pool,
-        "selected/pool": np.full(config.steps, pool * config.updates_per_rollout),
+        "selected/pool": np.full(config.max_steps, pool * config.updates_per_rollout),
         **{
-            f"selected/{name}": np.where(count > 0, value * rng.uniform(0.5, 1.5, config.steps), np.nan)
+            f"selected/{name}": np.where(count > 0, value * rng.uniform(0.5, 1.5, config.max_steps), np.nan)
             for name, value in shares.items()
         },
         "penalty/mean": 1e-4 * count,
-        "kl_cov/coefficient": np.linspace(1, 1.5, config.steps),
+        "kl_cov/coefficient": np.linspace(1, 1.5, config.max_steps),
     }
 
 
@@ -133,8 +133,8 @@ def made_up_evaluations(config, rng, mine):
     """A row per evaluation; the last draws more samples, and has pass@k for more k."""
     seed = rng.normal(0, 0.01)
     rows = []
-    for step in sorted({*range(0, config.steps, config.eval_every), config.steps}):
-        samples = config.eval_samples_last if step == config.steps else config.eval_samples
+    for step in sorted({*range(0, config.max_steps, config.eval_steps), config.max_steps}):
+        samples = config.eval_samples_last if step == config.max_steps else config.eval_samples
         entropy = mine.entropy_after(step / config.updates_per_rollout)
         accuracy = float(mine.accuracy_at(1.05 * entropy) + seed + rng.normal(0, SMALL_NOISE))
         powers = [2**power for power in range(1, 11) if 2**power <= samples]
@@ -156,7 +156,7 @@ def made_up_tokens(config, rng, entropy):
     """All tokens of some optimizer steps, with the covariance that their log-probabilities and advantages have."""
     sequences, positions = sequences_of_a_step(config), len(TEXT)
     frames = []
-    for step in range(1, config.steps + 1, max(1, config.steps // TOKEN_SAMPLES)):
+    for step in range(1, config.max_steps + 1, max(1, config.max_steps // TOKEN_SAMPLES)):
         states = rng.gamma(0.5, 2 * entropy[step - 1], sequences * positions)
         log_prob = -rng.exponential(states)
         advantage = np.repeat(rng.choice([-1.2, -0.5, 0.5, 1.6], sequences), positions)
@@ -182,7 +182,7 @@ def made_up_tokens(config, rng, entropy):
 
 def made_up_probe(config, rng, mine):
     """A row per probed step: what entropy did, and predictions of it that get worse from the first to the last."""
-    step = np.arange(1, config.steps + 1, config.probe_every)
+    step = np.arange(1, config.max_steps + 1, config.probe_every)
     before = mine.entropy_after(step - 1)
     change = mine.entropy_after(step) - before + rng.normal(0, 0.004, len(step))
     after = before + change

@@ -28,16 +28,16 @@ def train(config, *, on_step=None):
     folder = Path(os.environ["REPRO_TEST_DIR"])
     with (folder / "started").open("a") as file:
         file.write(f"{config.seed} {os.environ.get('OMP_NUM_THREADS')}\n")
-    steps = np.arange(1, config.steps + 1)
+    steps = np.arange(1, config.max_steps + 1)
     entropy = LEVEL * np.exp(-steps / (5 + config.seed))
     for step in steps:
-        if step == config.steps // 2 and (folder / f"hang-{config.seed}").exists():
+        if step == config.max_steps // 2 and (folder / f"hang-{config.seed}").exists():
             (folder / f"process-{config.seed}").write_text(str(os.getpid()))
             while (folder / f"hang-{config.seed}").exists():
                 time.sleep(0.05)
         if on_step is not None:
-            on_step(int(step), config.steps, float(entropy[step - 1]), None)
-    at = np.arange(0, config.steps + 1, config.eval_every)
+            on_step(int(step), config.max_steps, float(entropy[step - 1]), None)
+    at = np.arange(0, config.max_steps + 1, config.eval_steps)
     accuracy = 0.3 + 0.4 * (1 - np.exp(-at / (5 + config.seed)))
     return Trained(
         pd.DataFrame({"step": steps, "entropy/response_mean": entropy, "entropy/token_mean": entropy}),

@@ -234,7 +234,7 @@ def _arm_rows(profile: Profile, runs: Sequence[Run]) -> Iterator[tuple[str, str,
 
 
 def _changes(plain: Mapping[str, str], values: Mapping[str, str]) -> str:
-    """Settings that differ from `plain`, as '`steps` 320, `epsilon` none'."""
+    """Settings that differ from `plain`, as '`max_steps` 320, `epsilon` none'."""
     changed = (f"`{name}` {value}" for name, value in values.items() if plain.get(name) != value)
     return ", ".join(changed)
 

@@ -61,18 +61,18 @@ def level_at_step(run: Run, quantity: str, step: float, window_steps: float) -> 
     curve = {"entropy": entropy_curve, "accuracy": accuracy_curve}[quantity](run)
     if step == 0:
         return float(curve[quantity].iloc[0])
-    low = min(max(step - window_steps / 2, 0), run.config.steps - window_steps)
+    low = min(max(step - window_steps / 2, 0), run.config.max_steps - window_steps)
     return stretch_mean(curve["step"], curve[quantity], low, low + window_steps)
 
 
 def level_at(run: Run, quantity: str, fraction: float, window: float) -> float:
     """`level_at_step` with the point and the window as fractions of the run's training."""
-    return level_at_step(run, quantity, fraction * run.config.steps, window * run.config.steps)
+    return level_at_step(run, quantity, fraction * run.config.max_steps, window * run.config.max_steps)
 
 
 def common_steps(runs: Sequence[Run]) -> int:
     """Optimizer steps that all of the runs have."""
-    return min(run.config.steps for run in runs)
+    return min(run.config.max_steps for run in runs)
 
 
 def by_rollout(run: Run, column: str) -> pd.Series:

@@ -101,7 +101,7 @@ def _comparable(claim: Claim, arm: str, runs: Iterable[Run]) -> list[Run]:
     for first, second in itertools.pairwise(chosen):
         if first.config.seed == second.config.seed:
             raise ClaimError(f"claim {claim.id!r}: {first.name} and {second.name} have the same seed")
-        if dataclasses.replace(second.config, seed=first.config.seed) != first.config:
+        if second.config.replace(seed=first.config.seed) != first.config:
             raise ClaimError(
                 f"claim {claim.id!r}: {first.name} and {second.name} differ in more than the seed and cannot be pooled"
             )

@@ -7,7 +7,7 @@ where they differ. The file's name is the profile's.
 
 Where one field is given in several places the more particular one holds: the profile's ``run``, then the group's in
 ``arms.yaml``, the group's in the profile, the arm's. Beside the fields of a run there are ``rollouts`` and
-``eval_rollouts``, which say in rollouts what ``steps`` and ``eval_every`` say in optimizer steps, so that arms with
+``eval_rollouts``, which say in rollouts what ``max_steps`` and ``eval_steps`` say in optimizer steps, so that arms with
 different numbers of updates can see as many rollouts.
 """
 
@@ -15,22 +15,50 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import AfterValidator, Field
 
+from repro.checked import Checked, read
 from repro.errors import ConfigError
 from repro.paths import configs_dir
 from repro.runs.config import RunConfig
 
-KEYS = {"description": str, "base": str, "seeds": list, "groups": dict, "run": dict}
-GROUP_KEYS = {"seeds": list, "run": dict}
-ARM_GROUP_KEYS = {"run": dict, "arms": dict}
-WORDS = {str: "text", list: "a list", dict: "a mapping", int: "an integer"}
-IN_ROLLOUTS = {"rollouts": "steps", "eval_rollouts": "eval_every"}
+IN_ROLLOUTS = {"rollouts": "max_steps", "eval_rollouts": "eval_steps"}
 MANY = 12
 # Said once, in `seeds` or as an arm's name, and not again among a run's fields.
 SET_ELSEWHERE = ("seed", "arm")
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{seeds} names a seed twice")
+    return seeds
+
+
+Fields = dict[str, Any]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class _Scale(Checked):
+    """What a profile says of one group."""
+
+    seeds: Seeds | None = None
+    run: Fields | None = None
+
+
+class _ProfileFile(Checked):
+    description: str
+    base: str
+    seeds: Seeds
+    groups: dict[str, _Scale | None]
+    run: Fields | None = None
+
+
+class _ArmGroup(Checked):
+    run: Fields | None = None
+    arms: dict[str, Fields]
 
 
 @dataclass(frozen=True)
@@ -87,26 +115,20 @@ def load_profile(name: str) -> Profile:
     if name not in profile_names():
         raise ConfigError(f"profile {name!r} is unknown; the profiles are {', '.join(profile_names())}")
     source = _folder() / f"{name}.yaml"
-    values = _read(source, KEYS, optional=("run",))
+    file = read(_ProfileFile, _yaml(source), source)
     groups = _arm_groups(configs_dir() / "arms.yaml")
-    arms = {}
-    for group in values["groups"]:
+    for group in file.groups:
         if group not in groups:
             raise ConfigError(f"{source}: group {group!r} is not in arms.yaml; its groups are {', '.join(groups)}")
-    _check_seeds(source, "seeds", values["seeds"])
-    for group, (shared, members) in groups.items():
-        if group not in values["groups"]:
+    arms = {}
+    for group, shared in groups.items():
+        if group not in file.groups:
             continue
-        where = f"groups.{group}"
-        _check_type(source, where, values["groups"][group], dict, optional=True)
-        own = values["groups"][group] or {}
-        _check_keys(source, where, own, GROUP_KEYS, optional=tuple(GROUP_KEYS))
-        seeds = own.get("seeds", values["seeds"])
-        _check_seeds(source, f"{where}.seeds", seeds)
-        layers = [values.get("run") or {}, shared, own.get("run") or {}]
-        for arm, fields in members.items():
-            arms[arm] = Arm(group, tuple(seeds), _joined(source, [{"base": values["base"]}, *layers, fields]))
-    profile = Profile(name, values["description"].strip(), values["base"], arms, source)
+        own = file.groups[group] or _Scale()
+        layers = [{"base": file.base}, file.run or {}, shared.run or {}, own.run or {}]
+        for arm, fields in shared.arms.items():
+            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, [*layers, fields]))
+    profile = Profile(name, file.description.strip(), file.base, arms, source)
     profile.all_configs()
     return profile
 
@@ -123,35 +145,23 @@ def _folder() -> Path:
     return configs_dir() / "profiles"
 
 
-def _read(source: Path, keys: Mapping[str, type] | None = None, optional: Sequence[str] = ()) -> dict[str, Any]:
+def _yaml(source: Path) -> Any:
     try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8"))
+        return yaml.safe_load(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        what = ", ".join(keys) if keys else "names of groups"
-        raise ConfigError(f"{source}: holds {type(values).__name__}, but must map {what} to values")
-    if keys:
-        _check_keys(source, "", values, keys, optional)
-    return values
 
 
-def _arm_groups(source: Path) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]]:
-    """Fields that a group's arms share, and each arm's own, by group."""
-    groups: dict[str, tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]] = {}
+def _arm_groups(source: Path) -> dict[str, _ArmGroup]:
+    """The groups of arms, by name."""
+    groups = read(dict[str, _ArmGroup], _yaml(source), source)
     seen: set[str] = set()
-    for group, values in _read(source).items():
-        _check_type(source, group, values, dict)
-        _check_keys(source, group, values, ARM_GROUP_KEYS, optional=("run",))
-        for arm, fields in values["arms"].items():
-            _check_type(source, f"{group}.arms", arm, str)
-            _check_type(source, f"{group}.arms.{arm}", fields, dict)
-            if arm in seen:
-                raise ConfigError(f"{source}: arm {arm!r} is there twice; the second is in group {group!r}")
-            seen.add(arm)
-        groups[group] = values.get("run") or {}, values["arms"]
+    for group, values in groups.items():
+        if twice := seen.intersection(values.arms):
+            raise ConfigError(f"{source}: arm {twice.pop()!r} is there twice; the second is in group {group!r}")
+        seen.update(values.arms)
     return groups
 
 
@@ -175,43 +185,12 @@ def _joined(source: Path, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 
 def _in_steps(fields: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Fields of a run with rollouts turned into optimizer steps."""
-    converted = dict(fields)
-    updates = converted.get("updates_per_rollout", RunConfig.updates_per_rollout)
-    for name, field in IN_ROLLOUTS.items():
-        if name in converted:
-            count = converted.pop(name)
-            if type(count) is not int or count < 1:
-                raise ConfigError(f"{source}: {name}={count!r} is not allowed; it must be an integer of at least 1")
-            converted[field] = count * updates if type(updates) is int else count
-    return converted
-
-
-def _check_keys(
-    source: Path, where: str, values: Mapping[str, Any], keys: Mapping[str, type], optional: Sequence[str]
-) -> None:
-    prefix = f"{where}." if where else ""
-    for key in values:
-        if key not in keys:
-            raise ConfigError(f"{source}: key {prefix + str(key)!r} is unknown; the keys are {', '.join(keys)}")
-    for key, kind in keys.items():
-        if key not in values and key not in optional:
-            raise ConfigError(f"{source}: key {prefix + key!r} is missing")
-        if key in values:
-            _check_type(source, prefix + key, values[key], kind, optional=key in optional)
-
-
-def _check_seeds(source: Path, key: str, seeds: list[Any]) -> None:
-    if not seeds:
-        raise ConfigError(f"{source}: {key} is empty; give at least one")
-    for seed in seeds:
-        _check_type(source, key, seed, int)
-        if seed < 0:
-            raise ConfigError(f"{source}: {key} has {seed}; it must be an integer of at least 0")
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{source}: {key}={seeds} names a seed twice")
-
-
-def _check_type(source: Path, key: str, value: Any, kind: type, *, optional: bool = False) -> None:
-    if type(value) is not kind and not (optional and value is None):
-        found = f"{key}={value!r} ({type(value).__name__})"
-        raise ConfigError(f"{source}: {found} is not allowed; it must be {WORDS[kind]}")
+    counts = {name: fields[name] for name in IN_ROLLOUTS if name in fields}
+    for name, count in counts.items():
+        if type(count) is not int or count < 1:
+            raise ConfigError(f"{source}: {name}={count!r} is not allowed; it must be an integer of at least 1")
+    converted = {name: value for name, value in fields.items() if name not in counts}
+    for name in counts:
+        converted.pop(IN_ROLLOUTS[name], None)
+    updates = RunConfig.from_dict(converted, source=source).updates_per_rollout if counts else 1
+    return converted | {IN_ROLLOUTS[name]: count * updates for name, count in counts.items()}

@@ -249,10 +249,10 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 def _write(folder: Path, config: RunConfig, trained: Trained, *, started: datetime, seconds: float) -> None:
     """Fill a record's folder. Everything is put together in memory first, so that its size is known."""
     steps = trained.metrics["step"].tolist()
-    if steps != list(range(1, config.steps + 1)):
+    if steps != list(range(1, config.max_steps + 1)):
         raise RecordError(
             f"run {config.name} is not recorded: training returned {len(steps)} rows of metrics where steps 1 to "
-            f"{config.steps} need a row each; this is an error in repro.runs.training"
+            f"{config.max_steps} need a row each; this is an error in repro.runs.training"
         )
     content = {
         CONFIG: _json(config.to_dict()),

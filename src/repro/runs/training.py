@@ -146,7 +146,7 @@ class _Recorder(TrainerCallback):
                 model,
                 processing_class,
                 self.problems,
-                samples=config.eval_samples_last if step == config.steps else config.eval_samples,
+                samples=config.eval_samples_last if step == config.max_steps else config.eval_samples,
                 temperature=config.eval_temperature,
                 max_completion_length=config.max_completion_length,
                 seed=derive_seed("evaluation", config.seed, step),
@@ -157,7 +157,7 @@ class _Recorder(TrainerCallback):
         self._evaluate(0, model, processing_class)
 
     def on_step_end(self, args, state, control, model=None, processing_class=None, **_):
-        if state.global_step % self.config.eval_every == 0 or state.global_step == self.config.steps:
+        if state.global_step % self.config.eval_steps == 0 or state.global_step == self.config.max_steps:
             self._evaluate(state.global_step, model, processing_class)
 
     def on_log(self, args, state, control, logs=None, **_):
@@ -171,7 +171,7 @@ class _Recorder(TrainerCallback):
         self.metrics.append({"step": state.global_step, **row})
         if self.on_step is not None:
             accuracy = self.evaluations[-1]["accuracy/mean"]
-            self.on_step(state.global_step, self.config.steps, row["entropy/response_mean"], accuracy)
+            self.on_step(state.global_step, self.config.max_steps, row["entropy/response_mean"], accuracy)
 
 
 class _TimedProbe(ProbeCallback):
@@ -202,23 +202,23 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         "output_dir": output_dir,
         "seed": derive_seed("training", config.seed),
         "data_seed": derive_seed("data order", config.seed),
-        "max_steps": config.steps,
-        "per_device_train_batch_size": sequences // (config.updates_per_rollout * config.micro_batches),
-        "gradient_accumulation_steps": config.micro_batches,
-        "steps_per_generation": config.updates_per_rollout * config.micro_batches,
+        "max_steps": config.max_steps,
+        "per_device_train_batch_size": sequences // config.steps_per_generation,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "steps_per_generation": config.steps_per_generation,
         "num_generations": config.num_generations,
         "max_completion_length": config.max_completion_length,
         "temperature": config.temperature,
         "learning_rate": config.learning_rate,
         "epsilon": config.epsilon,
         "epsilon_high": config.epsilon_high,
-        "scale_rewards": config.advantage_scale,
+        "scale_rewards": config.scale_rewards,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "token_sample_every": max(1, config.steps // TOKEN_SAMPLES),
+        "token_sample_every": max(1, config.max_steps // TOKEN_SAMPLES),
         "token_sample_size": sequences // config.updates_per_rollout,
     }
     defaults = {
@@ -270,7 +270,7 @@ def train(config: RunConfig, *, on_step: OnStep | None = None) -> Trained:
 
 def _train(config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> Trained:
     model, tokenizer = load_base(config.base)
-    rollouts = -(-config.steps // config.updates_per_rollout)
+    rollouts = -(-config.max_steps // config.updates_per_rollout)
     problems = get_task(config.task).dataset(
         "train", derive_seed("rollouts", config.seed), rollouts * config.prompts_per_rollout
     )

@@ -41,7 +41,7 @@ def collapse(runs: Sequence[Run]) -> Figure:
         panels[0].tick_params(labelbottom=False)
         for axes in panels:
             axes.legend(loc="best")
-            style.mark_fractions(axes, runs[0].config.steps, rising=axes is panels[0])
+            style.mark_fractions(axes, runs[0].config.max_steps, rising=axes is panels[0])
     return figure
 
 
@@ -51,7 +51,7 @@ def collapse_caption(runs: Sequence[Run]) -> str:
     return (
         f"Validation accuracy (mean@{config.eval_samples} over {config.eval_prompts} fixed prompts) and policy entropy "
         f"(entropy/response_mean, averaged over each rollout's {config.updates_per_rollout} updates) during "
-        f"{config.steps} optimizer steps of plain GRPO. {style.sampling(runs)} Dotted: 1/12 and 1/3 of training."
+        f"{config.max_steps} optimizer steps of plain GRPO. {style.sampling(runs)} Dotted: 1/12 and 1/3 of training."
     )
 
 
@@ -120,7 +120,7 @@ def against_paper(runs: Sequence[Run]) -> Figure:
                 curve = style.curves([run], quantity)
                 end = claims.level_at(run, quantity, 1, window)
                 if (end - curve[quantity].iloc[0]) * (1 if quantity == "accuracy" else -1) > 0:
-                    scaled = _normalised(curve["step"], curve[quantity], run.config.steps, end)
+                    scaled = _normalised(curve["step"], curve[quantity], run.config.max_steps, end)
                     ours.append(scaled.assign(seed=run.config.seed))
             if ours:
                 style.draw_runs(axes, pd.concat(ours, ignore_index=True), "fraction", "share", colour)

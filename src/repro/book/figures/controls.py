@@ -258,10 +258,7 @@ def scope(runs: Runs) -> Figure:
 def _micro_sizes(runs: Runs) -> list[int]:
     """Sequences in a micro-batch of the two arms that select within one."""
     configs = [runs[arm][0].config for arm in SCOPES[2:]]
-    return [
-        one.prompts_per_rollout * one.num_generations // (one.updates_per_rollout * one.micro_batches)
-        for one in configs
-    ]
+    return [one.prompts_per_rollout * one.num_generations // one.steps_per_generation for one in configs]
 
 
 def _sequences(number: int) -> str:

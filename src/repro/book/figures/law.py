@@ -118,7 +118,7 @@ def fit_caption(runs: Sequence[Run]) -> str:
     config = runs[0].config
     return (
         f"Above: validation accuracy (mean@{config.eval_samples}, per cent) against policy entropy "
-        f"(entropy/response_mean, nat) at the evaluations of {config.steps} optimizer steps of plain GRPO, "
+        f"(entropy/response_mean, nat) at the evaluations of {config.max_steps} optimizer steps of plain GRPO, "
         f"{_seeds(len(runs))}; "
         "lines: the law fitted to each seed by least squares, drawn down to zero entropy. Below: what the law leaves, "
         "in points of accuracy. Intervals of the coefficients stand in the table."
@@ -679,9 +679,9 @@ def glued(groups: Groups) -> dict[str, str | int]:
     fits = [found for _, found in _fits(grpo)]
     points = [measures.trajectory(run) for run in grpo]
     spent = [_share_spent(one, first_part(one)) for one in points if one.entropy[0] > one.entropy[-1]]
-    ends = {arm: [measures.end(run, run.config.steps, END) for run in groups[arm]] for arm in controlled}
+    ends = {arm: [measures.end(run, run.config.max_steps, END) for run in groups[arm]] for arm in controlled}
     words: dict[str, str | int] = {
-        "steps": grpo[0].config.steps,
+        "steps": grpo[0].config.max_steps,
         "seeds": f"{len(grpo)} seed{'s' * (len(grpo) != 1)}",
         "steps_algorithms": _common(algorithms),
         "steps_sizes": _common(sizes),
@@ -691,7 +691,7 @@ def glued(groups: Groups) -> dict[str, str | int]:
         "fit_b": _spell_mean([found.b for found in fits], ""),
         "fit_ceiling": _spell_mean([found.ceiling for found in fits], "share"),
         "fit_rmse": _spell_mean([found.rmse for found in fits], "points"),
-        "reached": _spell_mean([measures.end(run, run.config.steps, WINDOW).accuracy for run in grpo], "share"),
+        "reached": _spell_mean([measures.end(run, run.config.max_steps, WINDOW).accuracy for run in grpo], "share"),
     }
     for arm in ("kl_target_10", "kl_target_20", "kl_target_30"):
         words[f"reached_{arm}"] = _spell_mean([one.accuracy for one in ends[arm]], "share")

@@ -31,7 +31,7 @@ class Ending(StrEnum):
 
 def common_rollout(runs: Sequence[Run]) -> int:
     """The number of whole rollouts that all runs have been trained on."""
-    return min(run.config.steps // run.config.updates_per_rollout for run in runs)
+    return min(run.config.max_steps // run.config.updates_per_rollout for run in runs)
 
 
 def level_before(run: Run, quantity: str, step: int, window: float) -> float:
@@ -77,7 +77,7 @@ def share_of_gap(part: Run, whole: Run, base: Run, *, window: float, minimum: fl
 @per_seed
 def accuracy_gained(run: Run, *, window: float) -> float:
     """Accuracy at the end of training less that of the base policy, as a fraction."""
-    return level_before(run, "accuracy", run.config.steps, window) - level_at_step(run, "accuracy", 0, 0)
+    return level_before(run, "accuracy", run.config.max_steps, window) - level_at_step(run, "accuracy", 0, 0)
 
 
 def selected_curve(run: Run, share: str) -> pd.DataFrame:
@@ -250,7 +250,7 @@ def token_entropy_before(run: Run, step: int, window: float) -> float:
 def tracking_error(run: Run, *, since: float) -> float:
     """Mean distance in nats of a controlled run's entropy from its target, from the fraction `since` of training on."""
     curve = tracking_curve(run)
-    late = curve["entropy"][curve["step"] >= since * run.config.steps]
+    late = curve["entropy"][curve["step"] >= since * run.config.max_steps]
     return float((late - run.config.trainer["entropy_target"]).abs().mean())
 
 

@@ -144,8 +144,8 @@ def pass_difference(baseline: Run, other: Run, *, k: int) -> float:
 
     Raises `NoEffect` if the runs differ in length, because their last evaluations then compare two stages of training.
     """
-    if baseline.config.steps != other.config.steps:
-        raise NoEffect(f"runs of {baseline.config.steps} and {other.config.steps} steps")
+    if baseline.config.max_steps != other.config.max_steps:
+        raise NoEffect(f"runs of {baseline.config.max_steps} and {other.config.max_steps} steps")
     return pass_at(other, k) - pass_at(baseline, k)
 
 
@@ -155,7 +155,7 @@ def entropy_kept(run: Run, *, window: float) -> float:
     start = level_at(run, "entropy", 0, window)
     if start <= _SURE:
         raise NoEffect(f"the base policy's entropy is {start:.3g} nat")
-    return end_level(run, "entropy", run.config.steps, window) / start
+    return end_level(run, "entropy", run.config.max_steps, window) / start
 
 
 @pooled

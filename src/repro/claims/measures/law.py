@@ -47,7 +47,7 @@ def trajectory(run: Run, steps: int | None = None, entropy: str = ENTROPY) -> Tr
     """
     curve = entropy_curve(run) if entropy == ENTROPY else _rollout_means(run, entropy)
     accuracy = accuracy_curve(run)
-    accuracy = accuracy[accuracy["step"] <= (run.config.steps if steps is None else steps)]
+    accuracy = accuracy[accuracy["step"] <= (run.config.max_steps if steps is None else steps)]
     if len(accuracy) < 3:
         raise NoEffect(f"{len(accuracy)} evaluations, but a law needs at least 3")
     at = accuracy["step"].to_numpy()
@@ -108,7 +108,7 @@ def predict(points: Trajectory, until: float, form: str, minimum: float) -> Pred
 
 
 def _early(run: Run, fraction: float, minimum: float, form: str = "law") -> Prediction:
-    return predict(trajectory(run), fraction * run.config.steps, form, minimum)
+    return predict(trajectory(run), fraction * run.config.max_steps, form, minimum)
 
 
 def _half(run: Run, consumed: float, points: int, minimum: float, form: str = "law") -> Prediction:
@@ -165,7 +165,7 @@ def coefficient(run: Run, *, coefficient: str, minimum: float) -> float:
 @per_seed
 def ceiling_gap(run: Run, *, window: float, minimum: float) -> float:
     """The ceiling b - a of the whole run's fit minus the mean accuracy of the last `window` of training."""
-    steps = run.config.steps
+    steps = run.config.max_steps
     return fit_run(run, minimum).ceiling - level_at_step(run, "accuracy", steps, window * steps)
 
 

@@ -1,0 +1,49 @@
+"""Values from files and people: checked by pydantic, refused in one line that names file, field, value and remedy."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+
+from repro.errors import ConfigError
+
+Kind = TypeVar("Kind")
+
+
+class Checked(BaseModel):
+    """A frozen model of strict types (1 is not true, and 1.0 no integer) that has no fields but its own."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        for name in values if isinstance(values, Mapping) else ():
+            if name not in cls.model_fields:
+                raise ValueError(f"{name!r} is unknown; known are {', '.join(cls.model_fields)}")
+        return values
+
+
+def read(kind: type[Kind], values: Any, source: object) -> Kind:
+    """Plain values as a model, or as any type made of models; ``source`` says in errors where they come from.
+
+    Raises:
+        ConfigError: naming source, field, value and what it must be.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(values, strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {one_line(error)}") from None
+
+
+def one_line(error: ValidationError) -> str:
+    """What pydantic found wrong first: where, the value, and what it must be."""
+    first = error.errors(include_url=False)[0]
+    where, value = ".".join(str(part) for part in first["loc"] if part != "[key]"), first["input"]
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    if first["type"] == "value_error":
+        return f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
+    found = f"{where}={value!r}" if where else repr(value)
+    must = first["msg"].split(" should ")[-1].split(" or instance of ")[0]
+    return f"{found} ({type(value).__name__}) is not allowed; it must {must}"
