@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce train test notebooks book bases serve bench gpu lint clean
+.PHONY: help setup reproduce train test mutants notebooks book bases serve bench gpu lint clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PROFILE=smoke|cpu|...] [PYTHON=python3]"
@@ -24,6 +24,9 @@ train: $(STAMP) ## Only train what is missing; ARGS="--cores 14 --minutes 9" pac
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest
+
+mutants: $(STAMP) ## Break the code in small ways and see that the tests notice; takes long
+	@$(BIN)/python tests/mutation.py $(ARGS)
 
 notebooks: $(STAMP) ## Make build/ipynb/*.ipynb, for Jupyter and Colab, from notebooks/*.py
 	@$(BIN)/python -m repro notebooks

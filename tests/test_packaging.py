@@ -83,6 +83,46 @@ def test_every_dependency_is_used():
     assert {name for name in names(REQUIREMENTS) - TOOLS if IMPORTED_AS.get(name, name) not in used} == set()
 
 
+def workflows() -> dict[str, dict]:
+    """The workflow files of the host, by name. YAML reads their key `on` as true."""
+    return {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (ROOT / ".github" / "workflows").glob("*.yml")
+    }
+
+
+def test_workflows_test_the_pythons_that_the_package_names():
+    tested = workflows()["tests"]["jobs"]["tests"]["strategy"]["matrix"]["python"]
+    named = [name.rsplit(" ", 1)[1] for name in PROJECT["classifiers"] if "Python ::" in name]
+    assert tested == named and f">={tested[0]}" == PROJECT["requires-python"]
+
+
+def test_workflows_may_write_only_where_they_publish():
+    writing = {}
+    for name, workflow in workflows().items():
+        assert workflow["permissions"] == {"contents": "read"} and "concurrency" in workflow, name
+        for job, content in workflow["jobs"].items():
+            assert "timeout-minutes" in content, (name, job)
+            if "permissions" in content:
+                writing[name, job] = content["permissions"]
+    assert writing == {("book", "publish"): {"contents": "write"}, ("release", "publish"): {"id-token": "write"}}
+
+
+def test_workflows_name_major_versions_and_commands_that_exist():
+    steps = [step for one in workflows().values() for job in one["jobs"].values() for step in job["steps"]]
+    used = {step["uses"] for step in steps if "uses" in step}
+    assert {
+        action for action in used if not re.fullmatch(r"(actions/[a-z-]+@|pypa/[a-z-]+@release/)v\d+", action)
+    } == set()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    scripts = [step["run"] for step in steps if "run" in step]
+    targets = {target for script in scripts for target in re.findall(r"^make (\w+)$", script, re.MULTILINE)}
+    assert {"book", "notebooks", "mutants"} <= targets <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    assert ".ci/run" in scripts and os.access(ROOT / ".ci" / "run", os.X_OK)
+    for script in scripts:
+        assert subprocess.run(["bash", "-n", "-c", script], capture_output=True, check=False).returncode == 0, script
+
+
 def test_versions_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == repro.__version__
