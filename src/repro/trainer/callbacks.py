@@ -12,7 +12,6 @@ from repro.trainer.aggregate import loss_mask
 from repro.trainer.config import clips_tokens
 from repro.trainer.monitor import StepMonitor
 
-
 DRAIN_EVERY = 256
 """Optimizer steps whose metrics may stay on the device: with a log per epoch there would be no other bound."""
 
