@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from repro import paths
+
 SCRIPT = Path(__file__).with_name("ranks.py")
 COMMON = {"num_iterations": 2, "optim": "sgd", "learning_rate": 1.0, "max_steps": 4}
 ONE = {"per_device_train_batch_size": 16, "steps_per_generation": 1}
@@ -62,7 +64,7 @@ def run(folder: Path, processes: int, settings: dict[str, dict]) -> None:
     command = [sys.executable, *(torchrun if processes > 1 else [])]
     done = subprocess.run(
         [*command, str(SCRIPT), str(folder), json.dumps(settings)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(paths.root() / "src")},
         capture_output=True,
         text=True,
         timeout=300,

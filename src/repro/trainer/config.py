@@ -60,6 +60,10 @@ class CovGRPOConfig(GRPOConfig):
             or ``"prime"`` (implicit process rewards): the four algorithms of the paper's Fig. 6.
         prime_beta: scale of the implicit reward. PRIME: 0.05.
         prime_learning_rate: of the implicit reward model. The paper (section 2.2): 1e-6.
+        filter_groups: drop groups whose rewards are all equal and refill the rollout with further prompts, as the paper
+            does (section 4.3) and DAPO: see :mod:`repro.trainer.filter_groups`.
+        filter_groups_max_attempts: rounds of sampling for a rollout, the first included; then the rest is filled with
+            dropped groups. DAPO's scripts: 10.
         token_sample_every: keep a sample of tokens every so many optimizer steps; 0 keeps none.
         token_sample_size: sequences in each sample of tokens.
 
@@ -93,6 +97,12 @@ class CovGRPOConfig(GRPOConfig):
     advantage_estimator: str = field(default="grpo", metadata=_help("grpo, rloo, reinforce++ or prime."))
     prime_beta: float = field(default=0.05, metadata=_help("Scale of PRIME's implicit reward."))
     prime_learning_rate: float = field(default=1e-6, metadata=_help("Learning rate of PRIME's reward model."))
+    filter_groups: bool = field(
+        default=False, metadata=_help("Drop groups without different rewards and refill the rollout.")
+    )
+    filter_groups_max_attempts: int = field(
+        default=10, metadata=_help("Rounds of sampling for a rollout, the first included.")
+    )
     token_sample_every: int = field(
         default=0, metadata=_help("Keep a sample of tokens every so many optimizer steps; 0 keeps none.")
     )
@@ -207,6 +217,11 @@ class CovGRPOConfig(GRPOConfig):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ConfigError(f"{name}={value!r}: pass a whole number, 0 or more")
+        attempts = self.filter_groups_max_attempts
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise ConfigError(f"filter_groups_max_attempts={attempts!r}: pass a whole number, 1 or more")
+        if not isinstance(self.filter_groups, bool):
+            raise ConfigError(f"filter_groups={self.filter_groups!r}: pass True or False")
         if not self.clip_cov_low < self.clip_cov_high:
             raise ConfigError(
                 f"clip_cov_low={self.clip_cov_low} is not under clip_cov_high={self.clip_cov_high}: no token can be "

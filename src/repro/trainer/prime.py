@@ -11,7 +11,7 @@ the completion was right: binary cross-entropy, one optimizer step per rollout. 
 2. Log-probabilities are at the sampling temperature, as everywhere in TRL; the paper samples at 1.
 3. The leave-one-out baseline is that of Eq. 5; the released code also scales each token's reward by n / (n - 1).
 4. Process and outcome rewards have equal weight (the released code: 5 and 5, a factor that the whitening cancels).
-5. Prompts whose completions are all right or all wrong are kept, as everywhere in this trainer.
+5. Prompts whose completions are all right or all wrong are kept, unless ``filter_groups`` drops them.
 """
 
 import copy

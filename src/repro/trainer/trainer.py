@@ -42,6 +42,7 @@ from repro.seeds import derive_seed
 from repro.trainer import advantages as estimators
 from repro.trainer.aggregate import aggregate, loss_mask
 from repro.trainer.config import PRESETS, CovGRPOConfig, clips_tokens
+from repro.trainer.filter_groups import GroupFilteringTrainer
 from repro.trainer.monitor import Selection, StepMonitor, all_ranks
 from repro.trainer.prime import ImplicitRewardModel
 
@@ -50,7 +51,7 @@ __all__ = ["PRESETS", "CovGRPOConfig", "CovGRPOTrainer"]
 FORWARD_INPUTS = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
 
 
-class CovGRPOTrainer(GRPOTrainer):
+class CovGRPOTrainer(GroupFilteringTrainer):
     """TRL's ``GRPOTrainer`` with Clip-Cov or KL-Cov, and metrics of entropy and covariance at every optimizer step.
 
     With ``entropy_control="none"`` losses and gradients are TRL's, bit for bit. Arguments are those of
@@ -69,6 +70,7 @@ class CovGRPOTrainer(GRPOTrainer):
         config = self.args
         if not isinstance(config, CovGRPOConfig):
             raise ConfigError(f"args is a {type(config).__name__}: pass a CovGRPOConfig, which has all of its fields")
+        self._begin_filtering()
         self.epsilon_low, self.epsilon_high = config.clip_range
         self.generator = torch.Generator(device=self.accelerator.device)
         self.generator.manual_seed(derive_seed("clip-cov draw", config.seed, self.accelerator.process_index))
@@ -328,6 +330,7 @@ class CovGRPOTrainer(GRPOTrainer):
             "generator": self.generator.get_state(),
             "monitor": self.monitor.state_dict(),
             "kl_cov_coef": self.kl_cov_coef,
+            "prompts": None if self.prompt_stream is None else self.prompt_stream.position,
         }
         torch.save(state, own)
         if self.reward_model is not None and self.args.should_save:
@@ -349,6 +352,7 @@ class CovGRPOTrainer(GRPOTrainer):
             next(iter(self._sampler))
         device = self.accelerator.device
         state = torch.load(own, map_location=device, weights_only=True)
+        self._resume_filtering(checkpoint, state.get("prompts"))
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
         self.generator.set_state(state["generator"].cpu())
         self.monitor.load_state_dict(state["monitor"])
