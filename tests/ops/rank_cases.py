@@ -91,6 +91,61 @@ def check_broken(implementation: str) -> None:
     assert spread[mask != 0].isnan().all() and spread[1, 2] == 0
 
 
+def check_counts(implementation: str) -> None:
+    """Hand-made: what a threshold `cov > tau`, or a quota per rank or micro-batch, gets wrong.
+
+    Two ranks of 5 tokens each, others of none. A strict threshold at the k-th largest selects k - 1 tokens, none at
+    k = 1, and fewer at a tie; `cov >= tau` selects every tied token; a quota of each rank selects too many.
+    """
+    rank, group = dist.get_rank(), dist.group.WORLD
+    rows = slice(rank, rank + 1) if rank < 2 else slice(0, 0)
+    forced = {"implementation": implementation, "group": group}
+    one_peak = [[0, 1, 2, 3, 4], [9, 8, 7, 6, 5]]
+    level = [[2, 2, 2, 2, 2], [2, 2, 2, 2, 2]]
+    tie_across = [[1, 5, 1, 5, 1], [9, 5, 5, 1, 1]]
+    for values, fraction, minimum, expected in (
+        (one_peak, 0.1, 0, [(1, 0)]),  # k = 1: the largest, on one rank alone
+        (one_peak, 0.0, 1, [(1, 0)]),  # and a minimum of 1 is 1 in all, not 1 on each rank
+        (one_peak, 0.2, 0, [(1, 0), (1, 1)]),
+        (one_peak, 0.6, 0, [(0, 4), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]),
+        (level, 0.1, 0, [(0, 0)]),  # ties go by index over the ranks: the first rank's come first
+        (level, 0.3, 0, [(0, 0), (0, 1), (0, 2)]),
+        (level, 0.7, 0, [*((0, i) for i in range(5)), (1, 0), (1, 1)]),
+        (tie_across, 0.1, 0, [(1, 0)]),
+        (tie_across, 0.3, 0, [(0, 1), (0, 3), (1, 0)]),  # the tie at 5 is cut after the first rank's two
+        (tie_across, 0.4, 0, [(0, 1), (0, 3), (1, 0), (1, 1)]),
+    ):
+        wanted = torch.zeros(2, 5, dtype=torch.bool)
+        wanted[tuple(torch.tensor(expected).T)] = True
+        cov = torch.tensor(values, dtype=torch.float32)
+        selected = ops.select_top(cov[rows], torch.ones(2, 5)[rows], fraction, minimum=minimum, **forced)
+        assert torch.equal(selected, wanted[rows]), (values, fraction, selected)
+    # Clip-Cov: candidates strictly between 3 and 6; how many are drawn in all, and from where.
+    one_sided, mixed, none = [[0] * 5, [4, 5, 4, 5, 9]], [[4, 3, 4, 6, 0], [5, 4, 3, 6, 4]], [[3] * 5, [6] * 5]
+    for values, fraction, minimum, count in (
+        (one_sided, 0.1, 1, 1),  # all candidates on one rank: its share of the pool is not its quota
+        (one_sided, 0.4, 1, 4),  # a quota of each rank by itself would draw 2
+        (mixed, 0.1, 1, 1),  # and of each rank at least 1 would draw 2
+        (mixed, 0.3, 1, 3),
+        (mixed, 0.9, 1, 5),  # there are only 5
+        (none, 0.5, 1, 0),
+    ):
+        cov = torch.tensor(values, dtype=torch.float32)
+        draws = []
+        for seed in range(4):
+            generator = torch.Generator().manual_seed(seed)
+            drawn = ops.select_band(
+                cov[rows], torch.ones(2, 5)[rows], fraction, 3.0, 6.0, minimum=minimum, generator=generator, **forced
+            )
+            assert not (drawn & ~((cov[rows] > 3) & (cov[rows] < 6))).any()
+            total = drawn.sum()
+            dist.all_reduce(total)
+            assert int(total) == count, (values, fraction, int(total))
+            draws.append(drawn.flatten().tolist())
+        if count == 3 and rank < 2:
+            assert len(set(map(tuple, draws))) > 1  # a draw, not the largest
+
+
 def check_losses() -> None:
     """Token-weighted, the ranks' losses and gradients add up to those of the whole batch."""
     rank, world, group = dist.get_rank(), dist.get_world_size(), dist.group.WORLD
@@ -123,6 +178,7 @@ def check_losses() -> None:
 def main(rank: str, world: str, store: str, implementation: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(world))
     check(implementation)
+    check_counts(implementation)
     check_broken(implementation)
     if implementation == "torch":
         check_other_dtypes()
