@@ -68,5 +68,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt torch==2.13.0
 	@$(BIN)/python -c 'import triton' 2>/dev/null || \
 	    $(BIN)/python -m pip install -q -c constraints.txt "triton; sys_platform == 'linux'"
-	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[study,dev]'
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[study,audit,dev]'
 	@touch $(STAMP)

@@ -22,7 +22,7 @@ from repro import paths
 ROOT = paths.root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["study"], *EXTRAS["dev"]]
+REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["study"], *EXTRAS["audit"], *EXTRAS["dev"]]
 # Distributions that are imported by another name.
 IMPORTED_AS = {"ipython": "IPython", "pyyaml": "yaml"}
 # Peers that benchmarks compare with where they are installed.
@@ -52,7 +52,7 @@ def test_environment_names_the_same_dependencies():
     *conda, pip = environment["dependencies"]
     assert sorted(pip["pip"]) == sorted(REQUIREMENTS)
     assert "python" + PROJECT["requires-python"] in conda
-    assert set(EXTRAS) == {"study", "dev"}
+    assert set(EXTRAS) == {"study", "audit", "dev"}
 
 
 def test_distribution_has_the_name_that_paths_look_for():
@@ -73,7 +73,8 @@ def test_constraints_pin_every_dependency_inside_its_range():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = {IMPORTED_AS.get(name, name) for name in names(PROJECT["dependencies"] + EXTRAS["study"])}
+    declared = names(PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["audit"])
+    declared = {IMPORTED_AS.get(name, name) for name in declared}
     assert imported("src", "notebooks") <= declared
     assert imported("tests", "benchmarks") <= declared | names(EXTRAS["dev"]) | {"packaging"} | PEERS
 
@@ -196,7 +197,7 @@ case "$*" in
     "-c import ensurepip"*) [ ! -e "{folder}/bare" ] ;;
     "-c import triton") [ -e "{folder}/triton" ] ;;
     "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-    *"-e .[study,dev]"*) [ ! -e "{folder}/broken" ] ;;
+    *"-e .[study,audit,dev]"*) [ ! -e "{folder}/broken" ] ;;
 esac
 """
 
@@ -223,7 +224,7 @@ def test_setup_installs_torch_first_and_only_once(fresh):
     installed = [line for line in calls(fresh).splitlines() if " install " in line]
     assert installed[0] == "-m pip install -q -c .venv/constraints.txt torch==2.13.0"
     assert installed[1] == "-m pip install -q -c constraints.txt triton; sys_platform == 'linux'"
-    assert installed[2] == "-m pip install -q -c .venv/constraints.txt -e .[study,dev]"
+    assert installed[2] == "-m pip install -q -c .venv/constraints.txt -e .[study,audit,dev]"
     assert "triton==" not in (fresh / ".venv" / "constraints.txt").read_text()
     assert make(fresh, "setup", "PYTHON=./python").returncode == 0
     assert calls(fresh) == ""
@@ -241,7 +242,7 @@ def test_interrupted_setup_is_taken_up_again(fresh):
     (fresh / "broken").unlink()
     calls(fresh)
     assert make(fresh, "setup", "PYTHON=./python").returncode == 0
-    assert "-e .[study,dev]" in calls(fresh)
+    assert "-e .[study,audit,dev]" in calls(fresh)
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
@@ -251,7 +252,7 @@ def test_setup_follows_changed_requirements(fresh, name):
     later = (fresh / ".venv" / ".installed").stat().st_mtime + 1
     os.utime(fresh / name, (later, later))
     assert make(fresh, "setup", "PYTHON=./python").returncode == 0
-    assert "-e .[study,dev]" in calls(fresh)
+    assert "-e .[study,audit,dev]" in calls(fresh)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,32 @@ def book(arguments: argparse.Namespace) -> None:
     print(build(load_profile(arguments.profile).name))
 
 
+def audit(arguments: argparse.Namespace) -> int:
+    """Audit training logs: does the law hold, where is its ceiling, does the entropy collapse."""
+    from repro.audit import audits, report
+    from repro.audit.page import as_html
+
+    found, refused = [], 0
+    named = {name: getattr(arguments, name) for name in ("step", "entropy", "score", "until", "bits")}
+    for log in arguments.logs:
+        try:
+            found += audits(log, **named)
+        except ReproError as error:
+            refused = _report(error, str(error))
+    if found and arguments.html:
+        _write(arguments.html, as_html(found))
+    if found:
+        print(report.as_json(found) if arguments.json else report.as_text(found))
+    return refused or int(report.fails(found, arguments.fail_on))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; name another file") from error
+
+
 def status(arguments: argparse.Namespace) -> None:
     """Show which runs of a profile are recorded."""
     from repro.runs.record import Run, find
@@ -238,6 +264,17 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="end with status 1 where a verdict differs from the ledger's"
     )
     command(book)
+    audited = command(audit, profile=False)
+    audited.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a file or folder; several are compared")
+    for name in ("step", "entropy", "score"):
+        audited.add_argument(f"--{name}", metavar="COLUMN", help=f"the column of the {name} (default: recognised)")
+    audited.add_argument("--until", type=float, metavar="STEP", help="last step of training, for the forecast")
+    audited.add_argument("--bits", action="store_true", help="the entropy was logged in bits")
+    audited.add_argument("--json", action="store_true", help="print JSON instead of text")
+    audited.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots, one file")
+    audited.add_argument(
+        "--fail-on", nargs="+", default=[], choices=["collapse", "explosion"], help="end with status 1"
+    )
     command(status)
     command(profiles, profile=False)
     return top

@@ -186,6 +186,15 @@ class LawFit:
         draws = self._draws(level, rng, resamples, block)
         return _intervals((self.a, self.b, self.ceiling), draws, level, self.entropy.size)
 
+    def interval_at(
+        self, entropy: float, level: float, rng: np.random.Generator, *, resamples: int = 1999, block: int | None = None
+    ) -> Interval:
+        """The interval of b - a e^H at one entropy, in the unit of R; at 0 it is the ceiling's, see `interval`."""
+        draws = self._draws(level, rng, resamples, block)
+        values = draws[:, 1] - draws[:, 0] * np.exp(entropy)
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(float(self.predict(entropy)), float(low), float(high), self.entropy.size, level)
+
     def _draws(self, level: float, rng: np.random.Generator, resamples: int, block: int | None) -> np.ndarray:
         """Widened draws of (a, b), [resamples, 2]."""
         _check_level(level)
