@@ -63,6 +63,7 @@ seeds: list[int] | None = None
 from repro import claims
 from repro.book import display
 from repro.book.figures import collapse as figures
+from repro.claims.measures import collapse as measures
 from repro.runs import load_or_train
 from repro.runs.profiles import load_profile
 
@@ -139,10 +140,7 @@ display.glue(
     verdict=str(claims.claim_verdict(findings)),
     **{finding.subclaim: finding.ours for finding in findings},
     **{f"{finding.subclaim}_verdict": str(finding.verdict) for finding in findings},
-    **{
-        name: claims.spell_interval(*interval, unit)
-        for name, (interval, unit) in claims.describe(runs).items()
-    },
+    **measures.describe(runs),
 )
 
 # %% [markdown]

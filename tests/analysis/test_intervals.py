@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from repro.analysis.intervals import bootstrap_interval, stretch_mean, t_interval
+from repro.analysis.intervals import centred, exact, over_seeds, stretch_mean, t_interval
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, as in printed tables.
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}
@@ -65,45 +65,20 @@ def test_identical_values_give_an_interval_of_no_width():
 def test_bad_samples_are_refused(values, level, message):
     with pytest.raises(ValueError, match=message):
         t_interval(values, level)
-    with pytest.raises(ValueError, match=message):
-        bootstrap_interval(values, np.random.default_rng(0), level=level)
 
 
-def test_bootstrap_agrees_with_scipy():
-    sample = np.random.default_rng(1).exponential(size=40)
-    ours = bootstrap_interval(sample, np.random.default_rng(2), resamples=20000)
-    theirs = scipy_stats.bootstrap(
-        (sample,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(5)
-    ).confidence_interval
-    # Monte Carlo error of a 2.5 % quantile from 20 000 resamples is about 1 % of the interval's width
-    tolerance = 0.03 * (theirs.high - theirs.low)
-    assert ours.low == pytest.approx(theirs.low, abs=tolerance)
-    assert ours.high == pytest.approx(theirs.high, abs=tolerance)
-    assert ours.estimate == pytest.approx(sample.mean())
+def test_one_seed_has_a_value_and_no_interval():
+    assert over_seeds([0.25]) == (0.25, None, None, 1, 0.95)
+    assert over_seeds([0.6, 0.7, 0.8]) == t_interval([0.6, 0.7, 0.8])
+    with pytest.raises(ValueError, match="at least 1"):
+        over_seeds([])
 
 
-def test_bootstrap_of_two_values_by_enumeration():
-    # Resamples of {0, 1}: means 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4; the middle 50 % is [0 or 1/2, 1/2 or 1],
-    # the middle 90 % is [0, 1].
-    interval = bootstrap_interval([0.0, 1.0], np.random.default_rng(0), level=0.9)
-    assert interval[:3] == (0.5, 0.0, 1.0)
-
-
-def test_bootstrap_repeats_with_the_generator_and_moves_without_it():
-    sample = np.random.default_rng(1).normal(size=12)
-    first, second = (bootstrap_interval(sample, np.random.default_rng(7)) for _ in range(2))
-    assert first == second
-    assert first != bootstrap_interval(sample, np.random.default_rng(8))
-
-
-def test_bootstrap_takes_other_statistics():
-    interval = bootstrap_interval([0.0, 0.0, 1.0, 9.0, 9.0], np.random.default_rng(0), np.median)
-    assert interval[:3] == (1.0, 0.0, 9.0)
-
-
-def test_bootstrap_needs_a_resample():
-    with pytest.raises(ValueError, match="resamples"):
-        bootstrap_interval([0.1, 0.2], np.random.default_rng(0), resamples=0)
+def test_intervals_of_other_makings():
+    assert exact(3, n=2) == (3.0, 3.0, 3.0, 2, 0.95)
+    assert centred(1.0, 0.5, 4) == (1.0, 0.5, 1.5, 4, 0.95)
+    assert centred(1.0, None, 1).map(np.exp) == (pytest.approx(np.e), None, None, 1, 0.95)
+    assert exact(2.0).map(np.log2)[:3] == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(

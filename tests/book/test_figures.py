@@ -10,6 +10,7 @@ from repro import claims, paper
 from repro.analysis.intervals import t_interval
 from repro.book import display
 from repro.book.figures import collapse as figures
+from repro.claims.curves import curve
 
 
 @pytest.fixture
@@ -29,26 +30,23 @@ def lines(axes):
 
 def test_every_seed_and_their_mean_are_drawn(runs):
     accuracy, entropy = figures.collapse(runs).axes
-    for axes, curve, column in (
-        (accuracy, claims.accuracy_curve, "accuracy"),
-        (entropy, claims.entropy_curve, "entropy"),
-    ):
+    for axes, quantity in ((accuracy, "accuracy"), (entropy, "entropy")):
         *thin, thick = lines(axes)
-        curves = np.array([curve(run)[column] for run in runs])
+        curves = np.array([curve(run, quantity)[quantity] for run in runs])
         assert len(thin) == len(runs)
         for drawn in curves:
             assert any(np.allclose(line.get_ydata(), drawn) for line in thin)
         np.testing.assert_allclose(thick.get_ydata(), curves.mean(axis=0))
-        np.testing.assert_allclose(thick.get_xdata(), curve(runs[0])["step"])
+        np.testing.assert_allclose(thick.get_xdata(), curve(runs[0], quantity)["step"])
 
 
 def test_the_band_is_the_t_interval(runs):
     axes = figures.collapse(runs).axes[0]
-    curves = np.array([claims.accuracy_curve(run)["accuracy"] for run in runs])
+    curves = np.array([curve(run, "accuracy")["accuracy"] for run in runs])
     [band] = axes.collections
     low, high = np.array([t_interval(curves[:, step])[1:3] for step in range(curves.shape[1])]).T
     vertices = band.get_paths()[0].vertices
-    for column, step in enumerate(claims.accuracy_curve(runs[0])["step"]):
+    for column, step in enumerate(curve(runs[0], "accuracy")["step"]):
         drawn = vertices[vertices[:, 0] == step, 1]
         assert drawn.min() == pytest.approx(low[column])
         assert drawn.max() == pytest.approx(high[column])

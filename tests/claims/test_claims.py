@@ -13,8 +13,9 @@ import yaml
 
 from repro import claims, paths
 from repro.analysis.intervals import Interval
-from repro.claims import ClaimError, Criterion, Finding, Kind, NoEffect, SubClaim, Verdict
-from repro.claims.measures import Measure, per_seed, pooled
+from repro.claims import ClaimError, Criterion, Finding, Kind, NoEffect, SubClaim, Verdict, curves
+from repro.claims.measures import collapse
+from repro.claims.registry import Measure, per_seed, pooled
 from repro.runs.profiles import profile_names
 
 LEDGER = paths.configs_dir() / "claims"
@@ -211,7 +212,7 @@ def test_every_figure_of_the_ledger_is_in_a_notebook(ledger):
 
 def test_entropy_is_averaged_over_a_rollouts_updates(make_run):
     run = make_run(max_steps=6, steps_per_generation=4, entropy=lambda x: np.array([4.0, 0, 2, 2, 1, 3]))
-    curve = claims.entropy_curve(run)
+    curve = curves.curve(run, "entropy")
     # rollouts of steps 1-4 and 5-6: means 2 and 2, after (0+1+2+3)/4 = 1.5 and (4+5)/2 = 4.5 updates
     assert curve["entropy"].tolist() == [2, 2]
     assert curve["step"].tolist() == [1.5, 4.5]
@@ -232,28 +233,28 @@ def straight(make_run):
 def test_entropy_share_of_an_even_fall(straight):
     # The end is the mean over steps 23 to 24, where the last value, 1/24, holds: the whole fall is 23/24.
     # At 1/3 of training, step 8, entropy is 2/3: (1 - 2/3) / (23/24) = 8/23.
-    share = claims.entropy_share(straight, fraction=1 / 3, window=1 / 24, minimum=0.05)
+    share = collapse.entropy_share(straight, fraction=1 / 3, window=1 / 24, minimum=0.05)
     assert share == pytest.approx(8 / 23)
-    assert claims.entropy_left(straight, window=1 / 24) == pytest.approx(1 / 24)
+    assert collapse.entropy_left(straight, window=1 / 24) == pytest.approx(1 / 24)
 
 
 def test_gain_share_with_a_kink(straight):
     # At 1/12, step 2: between evaluations 0 (0.2) and 4 (0.5), so 0.35; (0.35 - 0.2) / 0.6 = 0.25.
-    assert claims.gain_share(straight, fraction=1 / 12, window=1 / 24, minimum=0.05) == pytest.approx(0.25)
+    assert collapse.gain_share(straight, fraction=1 / 12, window=1 / 24, minimum=0.05) == pytest.approx(0.25)
     # At 1/3, step 8, over 7.5 to 8.5: means 0.78125 and 0.8 over half a step each, 0.790625; 0.590625 / 0.6.
-    assert claims.gain_share(straight, fraction=1 / 3, window=1 / 24, minimum=0.05) == pytest.approx(0.984375)
-    assert claims.late_gain(straight, fraction=1 / 3, window=1 / 24, minimum=0.05) == pytest.approx(0)
+    assert collapse.gain_share(straight, fraction=1 / 3, window=1 / 24, minimum=0.05) == pytest.approx(0.984375)
+    assert collapse.late_gain(straight, fraction=1 / 3, window=1 / 24, minimum=0.05) == pytest.approx(0)
 
 
 def test_a_fall_that_happens_at_once_is_wholly_over(make_run):
     run = make_run(steps_per_generation=1, entropy=lambda x: np.where(x == 0, 0.5, 0.0))
-    assert claims.entropy_share(run, fraction=1 / 12, window=1 / 24, minimum=0.05) == pytest.approx(1)
-    assert claims.entropy_left(run, window=1 / 24) == 0
+    assert collapse.entropy_share(run, fraction=1 / 12, window=1 / 24, minimum=0.05) == pytest.approx(1)
+    assert collapse.entropy_left(run, window=1 / 24) == 0
 
 
 def test_a_late_gain_is_late(make_run):
     run = make_run(accuracy=lambda x: 0.3 + 0.4 * (x > 0.8))
-    assert claims.late_gain(run, fraction=1 / 3, window=1 / 24, minimum=0.05) == pytest.approx(1)
+    assert collapse.late_gain(run, fraction=1 / 3, window=1 / 24, minimum=0.05) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_runs_without_an_effect_have_no_share(make_run, measure, curve, message)
 
 def test_a_base_policy_without_entropy_has_nothing_to_keep(make_run):
     with pytest.raises(NoEffect, match=r"base policy's entropy is 0\.000 nat"):
-        claims.entropy_left(make_run(entropy=np.zeros_like), window=1 / 24)
+        collapse.entropy_left(make_run(entropy=np.zeros_like), window=1 / 24)
 
 
 def test_records_that_lack_a_column_or_a_number_are_named(make_run, claim):
@@ -359,7 +360,7 @@ def test_other_arms_are_ignored_and_pools_must_be_pure(make_run, claim):
 @pytest.fixture
 def registered(monkeypatch):
     """Lets a test register measures of its own; they are gone after it."""
-    monkeypatch.setattr("repro.claims.measures.MEASURES", known := dict(claims.MEASURES))
+    monkeypatch.setattr("repro.claims.registry.MEASURES", known := dict(claims.MEASURES))
     monkeypatch.setattr("repro.claims.findings.MEASURES", known)
     monkeypatch.setattr("repro.claims.reading.MEASURES", known)
     return known
@@ -379,7 +380,7 @@ def level(value):
 
 
 def entropy_of(run):
-    return claims.level_at(run, "entropy", 1, 1 / 24)
+    return curves.end_level(run, "entropy", 1 / 24)
 
 
 def test_arms_are_paired_by_seed(registered, make_run, claim):
@@ -510,7 +511,7 @@ def test_what_a_measure_takes_is_read_off_its_signature(registered, tmp_path):
 
 def test_measures_that_cannot_be_registered(registered):
     with pytest.raises(ValueError, match="two measures called late_gain; rename one"):
-        per_seed(claims.late_gain)
+        per_seed(collapse.late_gain)
     with pytest.raises(TypeError, match="measure sets: argument names is annotated .*list.*; the ledger can give"):
 
         @pooled
@@ -520,11 +521,34 @@ def test_measures_that_cannot_be_registered(registered):
 
 def test_levels_at_a_step(straight):
     # Entropy falls by 1/24 a step; the stretch around step 12 is symmetric, and that at the end is moved inside.
-    assert claims.level_at_step(straight, "entropy", 12, 4) == pytest.approx(0.5)
-    assert claims.level_at_step(straight, "entropy", 0, 4) == 1
+    assert curves.level_at(straight, "entropy", 1 / 2, 1 / 6) == pytest.approx(0.5)
+    assert curves.level_at(straight, "entropy", 0, 1 / 6) == 1
     # Over steps 20 to 24: 1/6 to 1/24 evenly until 23, then 1/24.
-    assert claims.level_at_step(straight, "entropy", 24, 4) == pytest.approx((3 * 2.5 / 24 + 1 / 24) / 4)
-    assert claims.level_at_step(straight, "entropy", 24, 4) == claims.level_at(straight, "entropy", 1, 1 / 6)
+    assert curves.end_level(straight, "entropy", 1 / 6) == pytest.approx((3 * 2.5 / 24 + 1 / 24) / 4)
+
+
+def test_a_run_that_goes_on_and_one_that_ends_are_read_alike(make_run):
+    def falling(steps, **fields):
+        return make_run(max_steps=steps, steps_per_generation=8, entropy=lambda x: 1 - x * steps / 320, **fields)
+
+    short, long = falling(160), falling(320)
+    # Rollouts lie at 3.5, 11.5, ..., 155.5 updates made; the last of them holds until 160, whatever comes behind it:
+    # over 140 to 160 there is a straight line to 155.5, whose middle is 147.75, and 4.5 steps at its value there.
+    expected = 1 - (15.5 * 147.75 + 4.5 * 155.5) / 20 / 320
+    assert curves.end_level(short, "entropy", 1 / 8) == pytest.approx(expected)
+    assert curves.end_level(long, "entropy", 1 / 8, 160) == curves.end_level(short, "entropy", 1 / 8)
+    # Nor does a rollout that the cut goes through see what is behind it: of 13 steps the second has five updates.
+    assert curves.curve(long, "entropy", 13)["step"].tolist() == [3.5, 10]
+
+
+def test_lengths_are_read_where_they_are_known(make_run):
+    run = make_run(max_steps=16, steps_per_generation=8)
+    run.metrics["completion_length/mean"] = [5.0, *[np.nan] * 7, 7.0, *[np.nan] * 7]
+    curve = curves.curve(run, "length")
+    assert curve["step"].tolist() == [3.5, 11.5]
+    assert curve["length"].tolist() == [5, 7]
+    with pytest.raises(ClaimError, match="no column 'completion_length/mean'"):
+        curves.curve(make_run(0), "length")
 
 
 # Verdicts.
@@ -606,12 +630,10 @@ def test_criteria_in_words():
 
 
 def test_levels_behind_the_shares(straight):
-    levels = claims.describe([straight])
-    assert levels["entropy_start"] == ((1.0, None, None), "nat")
-    assert levels["entropy_end"][0][0] == pytest.approx(1 / 24)
-    (gain, low, high), unit = claims.describe([straight, straight])["accuracy_gain"]
-    assert (gain, low, high) == pytest.approx((0.6, 0.6, 0.6))
-    assert unit == "share"
+    levels = collapse.describe([straight])
+    assert levels["entropy_start"] == "1 nat (no interval)"
+    assert levels["entropy_end"] == "0.0417 nat (no interval)"
+    assert collapse.describe([straight, straight])["accuracy_gain"] == "60 % (60 to 60 %)"
 
 
 def test_the_table_says_why_a_finding_is_underpowered():

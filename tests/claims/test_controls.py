@@ -9,7 +9,7 @@ import pytest
 
 from repro import claims, paths
 from repro.book.figures import controls as figures
-from repro.claims import ClaimError, NoEffect
+from repro.claims import ClaimError, NoEffect, curves
 from repro.claims.measures import controls as measures
 from repro.claims.measures.controls import Ending
 from repro.runs import RunConfig
@@ -171,7 +171,7 @@ def test_scope_overlap_is_the_mean_over_runs():
     ],
 )
 def test_endings(entropy, accuracy, expected):
-    assert measures.ending(made_up(entropy, accuracy), 10, window=WINDOW) is expected
+    assert measures.ending(made_up(entropy, accuracy), 10, WINDOW) is expected
 
 
 def test_what_is_left_is_read_at_the_last_common_rollout():
@@ -207,7 +207,7 @@ def test_tracking_error_is_taken_of_rollouts_in_the_second_half():
     late = [0.0, 0.2, 0.2, 0.4] * 2
     run.metrics["entropy/token_mean"] = [5.0] * 8 + late
     assert measures.tracking_error(run, since=0.5) == pytest.approx(0.1)
-    assert measures.token_entropy_before(run, 16, 1 / 16) == pytest.approx(0.3)
+    assert curves.end_level(run, "token_entropy", 1 / 16) == pytest.approx(0.3)
 
 
 def test_a_missing_column_is_named():
@@ -305,7 +305,7 @@ def circles(axes) -> list[float]:
 
 def test_dots_are_the_levels_of_the_runs(runs):
     entropy, accuracy = figures.tokens(runs).axes
-    found = [measures.level_before(run, "entropy", 160, WINDOW) for arm in figures.RULES for run in runs[arm]]
+    found = [curves.end_level(run, "entropy", WINDOW, 160) for arm in figures.RULES for run in runs[arm]]
     assert circles(entropy) == pytest.approx(sorted(found))
     assert circles(accuracy) == pytest.approx(sorted([60, 61, 62] * len(figures.RULES)))
     labels = [label.get_text() for label in entropy.get_yticklabels()]
@@ -320,13 +320,13 @@ def test_the_clip_grid_has_both_series(runs):
         float(line.get_xdata()[0]) for line in entropy.lines if line.get_markersize() == 8 and len(line.get_xdata())
     )
     expected = [
-        np.mean([measures.level_before(run, "entropy", 160, WINDOW) for run in runs[arm]]) for arm in figures.CLIP_ARMS
+        np.mean([curves.end_level(run, "entropy", WINDOW, 160) for run in runs[arm]]) for arm in figures.CLIP_ARMS
     ]
     assert means == pytest.approx(sorted(expected))
 
 
 def test_overlaps_fall_with_the_size_of_a_micro_batch(runs):
-    table = figures.overlap_table(runs["kl_cov"]).groupby("sequences")["overlap"].mean()
+    table = figures.overlap_table(runs["kl_cov"], 0.02).groupby("sequences")["overlap"].mean()
     assert table.index.tolist() == [4, 8, 16, 32]
     assert table[4] < table[32] < 100
     lines = [line for line in figures.overlap(runs).axes[0].lines if len(line.get_xdata()) == 4]

@@ -1,5 +1,7 @@
 """Claim 4's measures on hand-made runs, and its figures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
@@ -7,8 +9,8 @@ from scipy import stats as scipy_stats
 from repro import claims
 from repro.book import display
 from repro.book.figures import fixes as figures
-from repro.claims import ClaimError, NoEffect
-from repro.claims.measures import fixes
+from repro.claims import ClaimError, NoEffect, curves
+from repro.claims.measures import collapse, controls, fixes
 from repro.runs.profiles import load_profile
 
 
@@ -67,19 +69,9 @@ def test_the_end_is_the_last_window_of_the_steps_in_common(make_run):
     long = make_run(0, accuracy=lambda x: x, max_steps=320, eval_steps=8)
     # Accuracy is the share of training that is done; the last 1/8 of 160 steps are 140 to 160, in the middle 150.
     assert fixes.common_steps([short, long]) == 160
-    assert fixes.end_level(short, "accuracy", 160, 1 / 8) == pytest.approx(150 / 160)
-    assert fixes.end_level(long, "accuracy", 160, 1 / 8) == pytest.approx(150 / 320)
-    assert fixes.accuracy_difference(long, short, window=1 / 8) == pytest.approx(150 / 320)
-
-
-def test_length_is_averaged_over_the_updates_of_a_rollout(make_run):
-    run = make_run(0, max_steps=16, steps_per_generation=8)
-    run.metrics["completion_length/mean"] = [4.0] * 4 + [6.0] * 4 + [10.0] * 8
-    curve = fixes.length_curve(run)
-    assert curve["step"].tolist() == [3.5, 11.5]
-    assert curve["length"].tolist() == [5, 10]
-    with pytest.raises(ClaimError, match="no column 'completion_length/mean'"):
-        fixes.length_curve(make_run(0))
+    assert curves.end_level(short, "accuracy", 1 / 8, 160) == pytest.approx(150 / 160)
+    assert curves.end_level(long, "accuracy", 1 / 8, 160) == pytest.approx(150 / 320)
+    assert controls.accuracy_added(short, long, window=1 / 8) == pytest.approx(150 / 320)
 
 
 # Ratios and differences.
@@ -127,9 +119,7 @@ def test_pass_at_k_is_the_last_evaluations(arm):
 
 def test_entropy_kept_is_a_share_of_the_start(make_run):
     grown = make_run(0, entropy=lambda x: 0.5 + x, steps_per_generation=1)
-    assert fixes.entropy_kept(grown, window=1 / 8) == pytest.approx((0.5 + 1 - 1 / 16) / 0.5, rel=0.01)
-    with pytest.raises(NoEffect, match="the base policy's entropy is 0 nat"):
-        fixes.entropy_kept(make_run(0, entropy=lambda x: 0 * x), window=1 / 8)
+    assert collapse.entropy_left(grown, window=1 / 8) == pytest.approx((0.5 + 1 - 1 / 16) / 0.5, rel=0.01)
 
 
 # Trends over levels.
@@ -245,7 +235,7 @@ def test_too_few_seeds_decide_nothing(entries, arm):
 @pytest.fixture
 def arms(arm):
     """Runs of all arms; accuracies rise by a point from one method to the next and scatter a little by seed."""
-    names = dict.fromkeys([*figures.METHODS, *(name for family in figures.FAMILIES.values() for name in family)])
+    names = dict.fromkeys([*figures.METHODS, *(name for title in figures.FAMILIES for name in figures.family(title))])
     made = {}
     for place, name in enumerate(names):
         seeds, steps = (4, 240) if name in figures.METHODS else (2, 160)
@@ -308,7 +298,7 @@ def test_coverage_is_paired(arms):
 def test_levels_are_those_of_the_common_length(arms):
     panels = figures.levels(arms).axes
     assert [axes.get_title(loc="left") for axes in panels[::2]] == list(figures.FAMILIES)
-    weights = list(figures.FAMILIES["KL-Cov's weight"])
+    weights = list(figures.family("KL-Cov's weight"))
     expected = fixes.end_levels([arms[name] for name in weights], "entropy", 1 / 8)
     assert expected.shape == (2, 5)
     np.testing.assert_allclose(panels[4].lines[-1].get_ydata(), expected.mean(axis=0))
@@ -316,16 +306,21 @@ def test_levels_are_those_of_the_common_length(arms):
     assert "that all levels of a setting have (160 steps, n = 2)" in figures.levels_caption(arms)
 
 
-def test_families_are_the_ledgers(entries):
-    trends = {
-        part.id: part.arms for name in ("fixes_regularisers", "fixes_control") for part in entries[name].subclaims
+def test_levels_of_a_setting_are_named_by_their_configs():
+    profile = load_profile("cpu")
+    named = {
+        title: figures._settings(
+            title, [[SimpleNamespace(config=profile.configs(arm)[0])] for arm in figures.family(title)]
+        )
+        for title in figures.FAMILIES
     }
-    drawn = {title: tuple(family) for title, family in figures.FAMILIES.items()}
-    assert drawn["Entropy bonus"] == trends["bonus_entropy"]
-    assert drawn["Reference KL"] == trends["reference_entropy"]
-    assert drawn["KL-Cov's weight"] == trends["kl_cov_coefficient"]
-    assert drawn["KL-Cov's fraction"] == trends["kl_cov_fraction"]
-    assert drawn["Clip-Cov's fraction"] == trends["clip_cov_fraction"]
+    assert named == {
+        "Entropy bonus": ["0", "0.0001", "0.001", "0.005", "0.01", "0.1"],
+        "Reference KL": ["0", "0.001", "0.01", "0.05", "0.1"],
+        "KL-Cov's weight": ["0", "0.05", "0.1", "0.5", "1"],
+        "KL-Cov's fraction": ["0", "0.002", "0.02", "0.05"],
+        "Clip-Cov's fraction": ["0", "0.0002", "0.002", "0.02"],
+    }
 
 
 def test_table_2_is_drawn_three_ways():

@@ -166,8 +166,9 @@ def test_too_short_an_early_stretch_is_no_effect(make_law_run):
 
 def test_gaps_are_shares_of_the_reference(make_law_run):
     one, other = make_law_run(), make_law_run(arm="rloo", a=0.5, b=1.14, max_steps=120)
-    assert measures.coefficient_gap(one, other, coefficient="a", minimum=0.05) == pytest.approx(0.25)
-    assert measures.coefficient_gap(one, other, coefficient="b", minimum=0.05) == pytest.approx(-0.05)
+    # Up to the rollout behind the last evaluation in common, which neither sees.
+    assert measures.coefficient_gap(one, other, coefficient="a", minimum=0.05) == pytest.approx(0.25, abs=1e-4)
+    assert measures.coefficient_gap(one, other, coefficient="b", minimum=0.05) == pytest.approx(-0.05, abs=1e-4)
     with pytest.raises(NoEffect, match="not positive"):
         measures.coefficient_gap(make_law_run(a=-0.4), other, coefficient="a", minimum=0.05)
 
@@ -189,7 +190,7 @@ def test_distance_takes_the_sign_off_the_interval(make_law_run):
     assert found[:3] == pytest.approx((0, 0, 0.24841), abs=1e-4)
     one = measures.coefficient_distance(references[:1], others, coefficient="a", minimum=0.05)
     assert one.low is None
-    with pytest.raises(NoEffect, match="no seed in common"):
+    with pytest.raises(NoEffect, match="no seed that all arms have"):
         measures.coefficient_distance(references[1:2], others[:1], coefficient="a", minimum=0.05)
 
 
@@ -201,12 +202,12 @@ def test_size_trend_and_the_largest_left_out(make_law_run, bases):
     a = {name: 0.1 * np.log(size / 20_000) for name, size in SIZES.items()}
     a["m"] *= 0.9
     runs = [make_law_run(arm=name, base=name, a=a[name], b=1.5, max_steps=120 + 10 * i) for i, name in enumerate(SIZES)]
-    assert measures.size_left_out(*runs, coefficient="a", minimum=0.05) == pytest.approx(1 / 0.9 - 1)
-    assert measures.size_left_out(*runs, coefficient="b", minimum=0.05) == pytest.approx(0)
-    assert measures.size_left_out_ceiling(*runs, minimum=0.05) == pytest.approx(-0.1 * a["m"] / 0.9)
+    assert measures.size_left_out(*runs, coefficient="a", minimum=0.05) == pytest.approx(1 / 0.9 - 1, abs=1e-5)
+    assert measures.size_left_out(*runs, coefficient="b", minimum=0.05) == pytest.approx(0, abs=1e-5)
+    assert measures.size_left_out_ceiling(*runs, minimum=0.05) == pytest.approx(-0.1 * a["m"] / 0.9, abs=1e-5)
     runs[-1] = make_law_run(arm="m", base="m", a=a["m"] / 0.9, b=1.5)
-    assert measures.size_slope(*runs, coefficient="a", minimum=0.05) == pytest.approx(0.1)
-    assert measures.size_slope(*runs, coefficient="b", minimum=0.05) == pytest.approx(0, abs=1e-9)
+    assert measures.size_slope(*runs, coefficient="a", minimum=0.05) == pytest.approx(0.1, abs=1e-5)
+    assert measures.size_slope(*runs, coefficient="b", minimum=0.05) == pytest.approx(0, abs=1e-5)
     assert figures.trend_table({run.config.arm: [run] for run in runs})["Change per factor e"][0] == "0.1"
 
 
@@ -332,7 +333,7 @@ def test_figures_show_every_seed_and_captions_say_n(study):
     assert [len(one) for one in dots] == [3, 3, 3]
     assert [label.get_text() for label in first.get_xticklabels()] == ["grpo", "easy", "hard"]
     assert len(figures.sizes(sizes).axes) == 3
-    ends = [measures.end(run, 240, figures.END) for run in study["kl_cov"]]
+    ends = [measures.end(run, 240, 1 / 8) for run in study["kl_cov"]]
     axes = figures.controlled(study["grpo8"], controlled).axes[0]
     marks = next(line for line in axes.lines if line.get_label() == "kl_cov")
     np.testing.assert_allclose(marks.get_xdata(), [one.entropy for one in ends])

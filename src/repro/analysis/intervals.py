@@ -10,15 +10,37 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
+LEVEL = 0.95
+"""Coverage of every interval of the study."""
+
 
 class Interval(NamedTuple):
-    """A point estimate with its two-sided interval, in the unit of the values it was computed from."""
+    """A point estimate with its two-sided interval, in the unit of the values it was computed from.
+
+    Both ends are None where there are too few values for an interval.
+    """
 
     estimate: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     level: float
+
+    def map(self, function: Callable[[float], float]) -> "Interval":
+        """The interval on another scale, by an increasing function of its estimate and ends."""
+        ends = (None if one is None else float(function(one)) for one in self[:3])
+        return Interval(*ends, self.n, self.level)
+
+
+def exact(value: float, n: int = 0) -> Interval:
+    """A number without chance: an interval of no width."""
+    return Interval(float(value), float(value), float(value), n, LEVEL)
+
+
+def centred(estimate: float, half: float | None, n: int) -> Interval:
+    """`estimate` +- `half`, or without ends where `half` is None."""
+    ends = (None, None) if half is None else (float(estimate - half), float(estimate + half))
+    return Interval(float(estimate), *ends, n, LEVEL)
 
 
 def _sample(values: ArrayLike, minimum: int) -> np.ndarray:
@@ -36,7 +58,7 @@ def _check_level(level: float) -> None:
         raise ValueError(f"level must be strictly between 0 and 1 (0.95 for 95 %), got {level}")
 
 
-def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def t_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     """Mean of independent values with Student's t interval: mean +- t_{n-1} s / sqrt(n), s with n - 1.
 
     Args:
@@ -53,33 +75,14 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, sample.size, level)
 
 
-def bootstrap_interval(
-    values: ArrayLike,
-    rng: np.random.Generator,
-    statistic: Callable[..., np.ndarray] = np.mean,
-    *,
-    level: float = 0.95,
-    resamples: int = 9999,
-) -> Interval:
-    """`statistic` of the values with its percentile bootstrap interval.
-
-    Args:
-        values: [n], n >= 2.
-        rng: the only source of randomness; the same generator state gives the same interval.
-        statistic: takes an array and `axis`, as `numpy.mean` does.
-        level: coverage of the two-sided interval.
-        resamples: number of resamples, drawn with replacement.
+def over_seeds(values: ArrayLike) -> Interval:
+    """`t_interval` of one value per seed, and the value alone where there is one.
 
     Raises:
-        ValueError: fewer than two values, a value that is not finite, a level outside (0, 1) or resamples < 1.
+        ValueError: no value, or one that is not finite.
     """
-    sample = _sample(values, 2)
-    _check_level(level)
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
-    draws = sample[rng.integers(0, sample.size, size=(resamples, sample.size))]  # [resamples, n]
-    low, high = np.quantile(statistic(draws, axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(statistic(sample, axis=0)), float(low), float(high), sample.size, level)
+    sample = _sample(values, 1)
+    return t_interval(sample) if sample.size > 1 else Interval(float(sample[0]), None, None, 1, LEVEL)
 
 
 def stretch_mean(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, low: float, high: float) -> float:

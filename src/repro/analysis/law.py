@@ -376,9 +376,13 @@ class Trajectory:
 Predictor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+class TooFewPoints(ValueError):
+    """A form has more parameters than the points that it is to be fitted to can tell apart."""
+
+
 def _need(points: Trajectory, minimum: int, what: str) -> None:
     if points.step.size < minimum:
-        raise ValueError(
+        raise TooFewPoints(
             f"{what} needs at least {minimum} points to fit, got {points.step.size}; fit a longer stretch of training"
         )
 

@@ -1,4 +1,8 @@
-"""Curves of one run and their levels: what measures and figures read of a record."""
+"""Curves of a run, their levels, and runs of several arms beside each other: what measures and figures read of records.
+
+Quantities are `entropy` (nats, the paper's Eq. 5: mean over responses of their tokens' mean), `token_entropy` (nats,
+mean over tokens), `length` (tokens of a sampled response) and `accuracy` (a fraction, mean@k on the validation set).
+"""
 
 from collections.abc import Sequence
 
@@ -6,68 +10,75 @@ import numpy as np
 import pandas as pd
 
 from repro.analysis.intervals import stretch_mean
-from repro.claims.errors import ClaimError
+from repro.claims.errors import ClaimError, NoEffect
 from repro.runs import Run
 
-ENTROPY = "entropy/response_mean"
-ACCURACY = "accuracy/mean"
+ACCURACY, ENTROPY = "accuracy/mean", "entropy/response_mean"
+BY_ROLLOUT = {"entropy": ENTROPY, "token_entropy": "entropy/token_mean", "length": "completion_length/mean"}
+# What is known of a rollout stands at its first update only.
+ONCE_A_ROLLOUT = ("length",)
 
 
-def _column(run: Run, frame: pd.DataFrame, name: str) -> np.ndarray:
-    """Column `name` of a run's table as float64, or a ClaimError if it is missing or not all numbers."""
+def column(run: Run, frame: pd.DataFrame, name: str, *, gaps: bool = False) -> np.ndarray:
+    """Column `name` of one of a run's tables as float64.
+
+    Raises:
+        ClaimError: the column is missing, or a value is not finite; NaN is let through where there may be `gaps`.
+    """
     if name not in frame.columns:
         raise ClaimError(f"{run.name}: no column {name!r} (it has {', '.join(map(str, frame.columns))})")
     values = frame[name].to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
-        step = frame["step"].to_numpy()[~np.isfinite(values)][0]
+    bad = np.isinf(values) if gaps else ~np.isfinite(values)
+    if bad.any():
+        step = frame["step"].to_numpy()[bad][0]
         raise ClaimError(f"{run.name}: {name} is not a finite number at step {step}; redo the run")
     return values
 
 
-def entropy_curve(run: Run) -> pd.DataFrame:
-    """Entropy in nats by rollout: `step` (updates made, averaged over the rollout's updates) and `entropy`.
+def curve(run: Run, quantity: str, steps: int | None = None) -> pd.DataFrame:
+    """Columns `step` (updates made) and `quantity`, of what was measured in the first `steps` steps (all if None).
 
-    `entropy/response_mean` (the paper's Eq. 5) is averaged over the updates made with one rollout, which together see
-    each of its responses once. Row s of the metrics is measured before update s, hence at s - 1 updates made.
+    Accuracy has a row per evaluation. The others have one per rollout, which is the mean over its updates, `step` too:
+    together they see each of its responses once. Row s of the metrics is measured before update s, at s - 1 made.
     """
-    made = run.metrics["step"].to_numpy() - 1
-    table = pd.DataFrame(
-        {
-            "rollout": made // run.config.updates_per_rollout,
-            "step": made.astype(np.float64),
-            "entropy": _column(run, run.metrics, ENTROPY),
-        }
-    )
-    return table.groupby("rollout").mean().reset_index(drop=True)
+    steps = run.config.max_steps if steps is None else steps
+    if quantity == "accuracy":
+        rows = run.evaluations[run.evaluations["step"] <= steps]
+        return pd.DataFrame({"step": rows["step"].to_numpy(np.float64), quantity: column(run, rows, ACCURACY)})
+    rows = run.metrics[run.metrics["step"] <= steps]
+    made = rows["step"].to_numpy() - 1
+    values = column(run, rows, BY_ROLLOUT[quantity], gaps=quantity in ONCE_A_ROLLOUT)
+    table = pd.DataFrame({"step": made.astype(np.float64), quantity: values})
+    return table.groupby(made // run.config.updates_per_rollout).mean().reset_index(drop=True)
 
 
-def accuracy_curve(run: Run) -> pd.DataFrame:
-    """Validation accuracy as a fraction, by evaluation: `step` (updates made) and `accuracy` (mean@k)."""
-    return pd.DataFrame(
-        {
-            "step": run.evaluations["step"].to_numpy(dtype=np.float64),
-            "accuracy": _column(run, run.evaluations, ACCURACY),
-        }
-    )
+def curves(runs: Sequence[Run], quantity: str) -> pd.DataFrame:
+    """Long table of the seeds' curves: `seed`, `step`, `quantity`."""
+    return pd.concat([curve(run, quantity).assign(seed=run.config.seed) for run in runs], ignore_index=True)
 
 
-def level_at_step(run: Run, quantity: str, step: float, window_steps: float) -> float:
-    """`quantity` ('entropy' in nats or 'accuracy' as a fraction) of a run after `step` updates.
+def level_at(run: Run, quantity: str, fraction: float, window: float, steps: int | None = None) -> float:
+    """`quantity` at a fraction of a run's first `steps` steps (of the whole run if None).
 
-    It is the mean of the piecewise-linear curve over a stretch of `window_steps` around that point, moved inside the
-    run where it would reach over an end. At 0 it is the first point itself: the base policy is a state of its own, and
-    what follows it is already training.
+    It is the mean of the piecewise-linear curve over a stretch of `window`, a fraction too, around that point, moved
+    inside where it would reach over an end. At 0 it is the first point itself: the base policy is a state of its own,
+    and what follows it is already training.
+
+    The curve is cut before it is read: a run that goes on after `steps` and one that ends there are read alike.
+    Interpolating towards a rollout or an evaluation behind the cut would let only the longer of two runs that are
+    compared know its future.
     """
-    curve = {"entropy": entropy_curve, "accuracy": accuracy_curve}[quantity](run)
-    if step == 0:
-        return float(curve[quantity].iloc[0])
-    low = min(max(step - window_steps / 2, 0), run.config.max_steps - window_steps)
-    return stretch_mean(curve["step"], curve[quantity], low, low + window_steps)
+    steps = run.config.max_steps if steps is None else steps
+    points = curve(run, quantity, steps)
+    if fraction == 0:
+        return float(points[quantity].iloc[0])
+    low = steps * min(max(fraction - window / 2, 0), 1 - window)
+    return stretch_mean(points["step"], points[quantity], low, low + steps * window)
 
 
-def level_at(run: Run, quantity: str, fraction: float, window: float) -> float:
-    """`level_at_step` with the point and the window as fractions of the run's training."""
-    return level_at_step(run, quantity, fraction * run.config.max_steps, window * run.config.max_steps)
+def end_level(run: Run, quantity: str, window: float, steps: int | None = None) -> float:
+    """`quantity` at the end of a run's first `steps` steps: the mean over the last `window`, a fraction of them."""
+    return level_at(run, quantity, 1, window, steps)
 
 
 def common_steps(runs: Sequence[Run]) -> int:
@@ -75,9 +86,19 @@ def common_steps(runs: Sequence[Run]) -> int:
     return min(run.config.max_steps for run in runs)
 
 
-def by_rollout(run: Run, column: str) -> pd.Series:
-    """A column of the metrics averaged over each rollout's updates."""
-    if column not in run.metrics.columns:
-        raise ClaimError(f"{run.name}: no column {column!r} (it has {', '.join(map(str, run.metrics.columns))})")
-    rollout = (run.metrics["step"] - 1) // run.config.updates_per_rollout
-    return run.metrics[column].groupby(rollout).mean()
+def common_rollout(runs: Sequence[Run]) -> int:
+    """Whole rollouts that all of the runs have been trained on."""
+    return min(run.config.max_steps // run.config.updates_per_rollout for run in runs)
+
+
+def paired(*groups: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """The runs of several arms side by side, a tuple per seed that all of them have, in the order of the seeds.
+
+    Raises:
+        NoEffect: they have no seed in common.
+    """
+    by_seed = [{run.config.seed: run for run in group} for group in groups]
+    seeds = sorted(set.intersection(*map(set, by_seed)))
+    if not seeds:
+        raise NoEffect("no seed that all arms have")
+    return [tuple(runs[seed] for runs in by_seed) for seed in seeds]

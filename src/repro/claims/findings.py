@@ -7,20 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from repro.analysis.intervals import t_interval
-from repro.claims.curves import level_at
+from repro.analysis.intervals import over_seeds
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.ledger import Claim, Kind, Ledger, SubClaim, Verdict
-from repro.claims.measures import MEASURES
 from repro.claims.reading import load_ledger
+from repro.claims.registry import MEASURES
 from repro.claims.words import spell, spell_interval
 from repro.runs import Run, load
 from repro.runs.profiles import load_profile
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -164,9 +160,7 @@ def _per_seed(claim: Claim, subclaim: SubClaim, groups: Sequence[Sequence[Run]])
     if missing:
         # Seeds without an effect cannot be dropped: those that remain would be selected by their outcome.
         return dataclasses.replace(found, note="no effect to measure (" + "; ".join(missing) + ")")
-    if len(values) == 1:
-        return dataclasses.replace(found, estimate=values[0])
-    estimate, low, high, _, _ = t_interval(values, LEVEL)
+    estimate, low, high, _, _ = over_seeds(values)
     return dataclasses.replace(found, estimate=estimate, low=low, high=high)
 
 
@@ -215,30 +209,6 @@ def claim_verdict(findings: Sequence[Finding]) -> Verdict:
     if Verdict.UNDERPOWERED in verdicts:
         return Verdict.UNDERPOWERED
     return verdicts.pop()
-
-
-Level = tuple[tuple[float, float | None, float | None], str]
-
-
-def describe(runs: Sequence[Run], *, window: float = 1 / 24) -> dict[str, Level]:
-    """Levels behind the shares, by name: ((mean over seeds, low, high), unit); low and high are None with one run.
-
-    Names: `entropy_start` and `entropy_end` in nats, `accuracy_start`, `accuracy_end` and `accuracy_gain` as fractions.
-    The end is the mean over the last `window` of training.
-    """
-    values = {
-        f"{quantity}_{name}": np.array([level_at(run, quantity, point, window) for run in runs])
-        for quantity in ("entropy", "accuracy")
-        for name, point in (("start", 0), ("end", 1))
-    }
-    values["accuracy_gain"] = values["accuracy_end"] - values["accuracy_start"]
-    return {
-        name: (
-            t_interval(sample, LEVEL)[:3] if len(sample) > 1 else (float(sample[0]), None, None),
-            "nat" if name.startswith("entropy") else "share",
-        )
-        for name, sample in values.items()
-    }
 
 
 def measure_profile(profile: str, ledger: Ledger | None = None) -> list[Finding]:

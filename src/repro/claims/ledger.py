@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Any
 
 from repro.claims.errors import ClaimError
 from repro.claims.words import spell
@@ -110,6 +111,10 @@ class Claim:
         """All arms that its sub-claims need, once each."""
         return tuple(dict.fromkeys(arm for part in self.subclaims for arm in part.arms))
 
+    def part(self, subclaim_id: str) -> SubClaim:
+        """The sub-claim called `subclaim_id`, or a ClaimError naming the known ones."""
+        return _named(self.subclaims, subclaim_id, f"sub-claim of {self.id!r}")
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -120,8 +125,24 @@ class Ledger:
 
     def claim(self, claim_id: str) -> Claim:
         """The claim called `claim_id`, or a ClaimError naming the known ones."""
-        for claim in self.claims:
-            if claim.id == claim_id:
-                return claim
-        known = ", ".join(claim.id for claim in self.claims)
-        raise ClaimError(f"no claim called {claim_id!r} in the ledger (known: {known})")
+        return _named(self.claims, claim_id, "claim")
+
+    def argument(self, claim_id: str, name: str) -> float:
+        """What all sub-claims of a claim that take the argument `name` give it.
+
+        Raises:
+            ClaimError: they give it several values, or none.
+        """
+        values = {part.arguments[name] for part in self.claim(claim_id).subclaims if name in part.arguments}
+        if len(values) != 1:
+            given = ", ".join(map(str, sorted(values))) or "none"
+            raise ClaimError(f"{claim_id}: {name} has no single value among its sub-claims (there are {given})")
+        return values.pop()
+
+
+def _named(entries: tuple[Any, ...], entry_id: str, what: str) -> Any:
+    for entry in entries:
+        if entry.id == entry_id:
+            return entry
+    known = ", ".join(entry.id for entry in entries)
+    raise ClaimError(f"no {what} called {entry_id!r} in the ledger (known: {known})")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from repro import paths
 from repro.claims.errors import ClaimError
 from repro.claims.ledger import Claim, Criterion, Kind, Ledger, SubClaim, Verdict
-from repro.claims.measures import MEASURES, Measure
+from repro.claims.registry import MEASURES, Measure
 
 # Parts of a run or of its tokens, wherever a measure takes them.
 _PARTS = ("fraction", "window")
@@ -218,17 +219,23 @@ def _unique(where: str, what: str, ids: Sequence[str]) -> None:
             raise ClaimError(f"{where}: {what} {one!r} appears more than once")
 
 
+@cache
+def _project_ledger() -> Ledger:
+    return load_ledger(paths.configs_dir() / "claims")
+
+
 def load_ledger(folder: Path | None = None) -> Ledger:
     """Read and validate the claims ledger: `paper.yaml`, and the claims of all other files in the order of their names.
 
     Args:
-        folder: holds the YAML files; `configs/claims/` of the project if None.
+        folder: holds the YAML files; `configs/claims/` of the project, which is read once, if None.
 
     Raises:
         ClaimError: a file is missing, is not YAML, or holds a field that is missing, unknown, of the wrong type or
             out of range; the message names the file, the entry, the value and what is allowed.
     """
-    folder = paths.configs_dir() / "claims" if folder is None else Path(folder)
+    if folder is None:
+        return _project_ledger()
     top = _Entry(_PAPER, _read(folder / _PAPER))
     paper = top.entry("paper")
     known = {key: paper.take(key) for key in ("key", "version")}

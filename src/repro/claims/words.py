@@ -1,6 +1,9 @@
 """Numbers in words: values and intervals in the ledger's units, as pages and tables show them."""
 
 import math
+from collections.abc import Sequence
+
+from repro.analysis.intervals import over_seeds
 
 # Units that are not shown as they are written, by their factor and their sign.
 _SHARE, _POINTS, _RATIO = "share", "points", "ratio"
@@ -22,6 +25,11 @@ def spell_interval(estimate: float | None, low: float | None, high: float | None
     if low is None or high is None:
         return f"{spell(estimate, unit)} (no interval)"
     return f"{spell(estimate, unit)} ({_figures(low, unit)} to {spell(high, unit)})"
+
+
+def spell_seeds(values: Sequence[float], unit: str = "") -> str:
+    """Mean over seeds with its interval, as `spell_interval`; 'no effect' without a value."""
+    return spell_interval(*(over_seeds(values)[:3] if len(values) else (None,) * 3), unit)
 
 
 def _sign(unit: str) -> str:

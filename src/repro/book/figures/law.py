@@ -5,8 +5,8 @@ many runs a number is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,29 +14,17 @@ from matplotlib.figure import Figure
 
 from repro import paper
 from repro.analysis import law
-from repro.analysis.intervals import t_interval
-from repro.analysis.law import LawFit, LeftOut, SizeTrend, Trajectory
+from repro.analysis.intervals import LEVEL
+from repro.analysis.law import LawFit, Trajectory
 from repro.book.figures import style
-from repro.claims import NoEffect, spell, spell_interval
+from repro.book.figures.style import Arms
+from repro.claims import NoEffect, load_ledger, spell, spell_interval, spell_seeds
+from repro.claims.curves import common_steps, end_level
 from repro.claims.measures import law as measures
 from repro.runs import Run
 
-MINIMUM = 0.05
-"""Nats by which entropy has to fall, as in the ledger."""
-CONSUMED, LEAST_POINTS = 0.5, 4
-MARGIN = 0.2
-WINDOW = 1 / 24
-END = 1 / 8
-"""Of a run under control, as in the ledger: these runs are short and have few evaluations."""
-
-_MARKERS = "osDv^P*X"
 _LEFT_OUT = {"linestyle": "", "marker": "D", "markersize": 7, "color": style.PAPER_COLOUR, "capsize": 3, "zorder": 4}
-_PAPER_NAMES = {
-    "fig1": "Fig. 1 (left)",
-    "32B": "Fig. 11, GRPO at 32B",
-    "7B": "Fig. 11, GRPO at 7B",
-}
-
+_PAPER_NAMES = {"fig1": "Fig. 1 (left)", "32B": "Fig. 11, GRPO at 32B", "7B": "Fig. 11, GRPO at 7B"}
 _COMPARED = (
     ("grpo", "rloo", "reinforce_pp", "prime"),
     ("size_xs", "grpo", "size_sm", "size_m"),
@@ -44,72 +32,77 @@ _COMPARED = (
     ("clip_higher", "clip_cov", "kl_cov", "kl_target_10", "kl_target_20", "kl_target_30"),
 )
 
-Groups = Mapping[str, Sequence[Run]]
 Cut = Callable[[Trajectory], float]
 
 
-def compared(groups: Groups) -> list[Groups]:
+def _argument(name: str, claim: str = "law") -> Any:
+    return load_ledger().argument(claim, name)
+
+
+def _minimum() -> float:
+    """Nats by which entropy has to fall for a fit."""
+    return _argument("minimum")
+
+
+def _margin() -> float:
+    """How far from the reference's a coefficient may be and count as the same, as a share of it."""
+    return load_ledger().claim("law").part("rloo_a").criterion.at_most
+
+
+def _end_window() -> float:
+    """The last part of a run under control: these runs are short and have few evaluations."""
+    return _argument("window", "law_control")
+
+
+def compared(groups: Arms) -> list[Arms]:
     """The groups that are compared with each other: algorithms, sizes, training data, controlled entropy."""
     return [{arm: groups[arm] for arm in arms} for arms in _COMPARED]
 
 
+def _effect(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """What a measure gives, or None where it has nothing to measure: a run without a fit, a cut with too few points."""
+    try:
+        return measure(*arguments)
+    except NoEffect:
+        return None
+
+
 def _fits(runs: Sequence[Run], steps: int | None = None) -> list[tuple[Run, LawFit]]:
     """Runs with their fits, without those that have none."""
-    found = []
-    for run in runs:
-        try:
-            found.append((run, measures.fit_run(run, MINIMUM, steps)))
-        except NoEffect:
-            continue
-    return found
+    fits = [(run, _effect(measures.fit_run, run, _minimum(), steps)) for run in runs]
+    return [(run, found) for run, found in fits if found]
 
 
-def _common(groups: Groups) -> int:
-    return measures.common_steps([run for runs in groups.values() for run in runs])
-
-
-def _mean(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """Mean over seeds with its interval's ends; None for what the number of values does not give."""
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else None, None, None)
-    return t_interval(values, measures.LEVEL)[:3]
-
-
-def _seeds(n: int) -> str:
-    return f"n = {n} {'seed' if n == 1 else 'seeds'}"
-
-
-def _draw_law(axes: Axes, fit: LawFit, colour: object, **line: object) -> None:
+def _draw_law(axes: Axes, fit: LawFit, colour: Any, **line: Any) -> None:
     entropy = np.linspace(0, fit.entropy.max(), 100)
     axes.plot(entropy, 100 * fit.predict(entropy), color=colour, **{"linewidth": 1.2, "zorder": 3} | line)
+
+
+def _draw_points(axes: Axes, runs: Sequence[Run], steps: int | None, label: str, **look: Any) -> None:
+    """Accuracy against entropy at the evaluations of one arm's runs."""
+    for place, run in enumerate(runs):
+        points = measures.trajectory(run, steps)
+        name = label if place == 0 else "_"
+        axes.plot(points.entropy, 100 * points.reward, linestyle="", label=name, **look)
 
 
 # The fit.
 
 
+@style.styled("y")
 def fit(runs: Sequence[Run]) -> Figure:
     """Accuracy against entropy with the law of each seed, and what the law leaves along training."""
-    with mpl.rc_context(style.STYLE):
-        figure, (upper, lower) = style.panels(2, 6.4)
-        for place, run in enumerate(runs):
-            points = measures.trajectory(run)
-            look = {"color": style.PALETTE[place % len(style.PALETTE)], "marker": _MARKERS[place % len(_MARKERS)]}
-            upper.plot(
-                points.entropy,
-                100 * points.reward,
-                linestyle="",
-                markersize=3.5,
-                alpha=0.6,
-                label=f"seed {run.config.seed}",
-                **look,
-            )
-            for _, found in _fits([run]):
-                _draw_law(upper, found, look["color"])
-                lower.plot(points.step, 100 * found.residuals, linewidth=0.8, markersize=3.5, **look)
-        lower.axhline(0, color="0.4", linewidth=1)
-        upper.set(title="Validation accuracy (%)", xlabel="Entropy (nat per token)")
-        lower.set(title="Accuracy minus the law (points)", xlabel="Optimizer step")
-        upper.legend()
+    figure, (upper, lower) = style.panels(2, 6.4)
+    for place, run in enumerate(runs):
+        look = {"markersize": 3.5, **style.look(place)}
+        _draw_points(upper, [run], None, f"seed {run.config.seed}", alpha=0.6, **look)
+        for _, found in _fits([run]):
+            _draw_law(upper, found, look["color"])
+            lower.plot(measures.trajectory(run).step, 100 * found.residuals, linewidth=0.8, **look)
+    lower.axhline(0, color="0.4", linewidth=1)
+    upper.set(title="Validation accuracy (%)", xlabel="Entropy (nat per token)")
+    lower.set(title="Accuracy minus the law (points)", xlabel="Optimizer step")
+    upper.legend()
     return figure
 
 
@@ -119,7 +112,7 @@ def fit_caption(runs: Sequence[Run]) -> str:
     return (
         f"Above: validation accuracy (mean@{config.eval_samples}, per cent) against policy entropy "
         f"(entropy/response_mean, nat) at the evaluations of {config.max_steps} optimizer steps of plain GRPO, "
-        f"{_seeds(len(runs))}; "
+        f"{style.seeds(len(runs))}; "
         "lines: the law fitted to each seed by least squares, drawn down to zero entropy. Below: what the law leaves, "
         "in points of accuracy. Intervals of the coefficients stand in the table."
     )
@@ -132,27 +125,27 @@ def fit_table(runs: Sequence[Run], resamples: int = 1999) -> pd.DataFrame:
     for run, found in fits:
         words = {name: spell(getattr(found, name), "") for name in measures.COEFFICIENTS}
         if found.entropy.size >= 8:
-            drawn = found.interval(measures.LEVEL, np.random.default_rng(run.config.seed), resamples=resamples)
+            drawn = found.interval(LEVEL, np.random.default_rng(run.config.seed), resamples=resamples)
             words = {name: spell_interval(*getattr(drawn, name)[:3], "") for name in measures.COEFFICIENTS}
-        diagnostics = found.diagnostics()
-        thirds = ", ".join(f"{100 * third:+.1f}" for third in diagnostics.thirds)
+        thirds, lag1 = found.diagnostics().thirds, found.diagnostics().lag1
         rows.append(
             {
                 "Seed": str(run.config.seed),
-                **_coefficient_cells(words),
+                **_cells(words),
                 "R²": f"{found.r2:.3f}",
                 "RMSE (points)": f"{100 * found.rmse:.2f}",
-                "Residual by thirds (points)": thirds,
-                "Lag-1": f"{diagnostics.lag1:.2f}",
+                "Residual by thirds (points)": ", ".join(f"{100 * third:+.1f}" for third in thirds),
+                "Lag-1": f"{lag1:.2f}",
             }
         )
     if fits:
+        means = {name: np.mean([getattr(found, name) for _, found in fits]) for name in ("r2", "rmse")}
         rows.append(
             {
                 "Seed": f"mean of {len(fits)}",
-                **_coefficient_means([found for _, found in fits]),
-                "R²": f"{np.mean([found.r2 for _, found in fits]):.3f}",
-                "RMSE (points)": f"{100 * np.mean([found.rmse for _, found in fits]):.2f}",
+                **_mean_cells(fits),
+                "R²": f"{means['r2']:.3f}",
+                "RMSE (points)": f"{100 * means['rmse']:.2f}",
                 "Residual by thirds (points)": "",
                 "Lag-1": "",
             }
@@ -160,30 +153,34 @@ def fit_table(runs: Sequence[Run], resamples: int = 1999) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _coefficient_cells(words: Mapping[str, str]) -> dict[str, str]:
+def _cells(words: Mapping[str, str]) -> dict[str, str]:
     return {"a": words["a"], "b": words["b"], "Ceiling b - a": words["ceiling"]}
 
 
-def _coefficient_means(fits: Sequence[LawFit]) -> dict[str, str]:
+def _mean_cells(fits: Sequence[tuple[Run, LawFit]]) -> dict[str, str]:
     """Means over seeds with their intervals, as fractions of accuracy."""
-    means = {name: _mean([getattr(found, name) for found in fits]) for name in measures.COEFFICIENTS}
-    return _coefficient_cells({name: spell_interval(*mean, "") for name, mean in means.items()})
+    return _cells({name: spell_seeds([getattr(one, name) for _, one in fits]) for name in measures.COEFFICIENTS})
 
 
 # Early prediction.
 
 
 def first_part(points: Trajectory) -> float:
-    """The paper's cut: 15 % of training."""
-    return measures.FIRST_PART * float(points.step[-1])
+    """The paper's cut: the first 15 % of training."""
+    return _argument("fraction") * float(points.step[-1])
 
 
 def half_spent(points: Trajectory) -> float:
     """The harder cut: where half of the entropy's fall is over."""
-    return measures.half_way(points, CONSUMED, LEAST_POINTS)
+    return measures.half_way(points, _argument("consumed"), _argument("points"))
 
 
 CUTS: Mapping[str, Cut] = {"first 15 % of training": first_part, "until half of the entropy is gone": half_spent}
+
+
+def _predicted(points: Trajectory, where: Cut, form: str) -> law.Prediction | None:
+    """A form fitted up to a cut and held against the rest; None where there is too little before or behind it."""
+    return _effect(lambda: measures.predict(points, where(points), form, _minimum()))
 
 
 def predictions(runs: Sequence[Run]) -> pd.DataFrame:
@@ -193,295 +190,235 @@ def predictions(runs: Sequence[Run]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
+        points = measures.trajectory(run)
         for cut, where in CUTS.items():
             for form in law.FORMS:
-                try:
-                    points = measures.trajectory(run)
-                    found = measures.predict(points, where(points), form, MINIMUM)
-                except (NoEffect, ValueError):
-                    continue
-                rows.append(
-                    {
-                        "cut": cut,
-                        "form": form,
-                        "seed": run.config.seed,
-                        "fitted": found.n_fit,
-                        "rest": found.n_rest,
-                        "rmse": found.rmse,
-                        "final_error": found.final_error,
-                    }
-                )
+                if found := _predicted(points, where, form):
+                    errors = (found.n_fit, found.n_rest, found.rmse, found.final_error)
+                    rows.append((cut, form, run.config.seed, *errors))
     return pd.DataFrame(rows, columns=["cut", "form", "seed", "fitted", "rest", "rmse", "final_error"])
 
 
 def predictions_table(runs: Sequence[Run]) -> pd.DataFrame:
     """`predictions` in words: means over seeds with their intervals, in points of accuracy."""
-    rows = []
-    for (cut, form), group in predictions(runs).groupby(["cut", "form"], sort=False):
-        rows.append(
+    return pd.DataFrame(
+        [
             {
                 "Fitted on": cut,
                 "Form": form,
                 "n": len(group),
-                "Points fitted": _spread(group["fitted"]),
-                "RMSE over the rest": spell_interval(*_mean(group["rmse"].tolist()), "points"),
-                "Predicted minus measured at the end": spell_interval(*_mean(group["final_error"].tolist()), "points"),
+                "Points fitted": " to ".join(dict.fromkeys(str(group["fitted"].agg(end)) for end in ("min", "max"))),
+                "RMSE over the rest": spell_seeds(group["rmse"], "points"),
+                "Predicted minus measured at the end": spell_seeds(group["final_error"], "points"),
             }
-        )
-    return pd.DataFrame(rows)
+            for (cut, form), group in predictions(runs).groupby(["cut", "form"], sort=False)
+        ]
+    )
 
 
-def _spread(values: pd.Series) -> str:
-    low, high = int(values.min()), int(values.max())
-    return str(low) if low == high else f"{low} to {high}"
-
-
+@style.styled("y")
 def early(runs: Sequence[Run]) -> Figure:
     """What the law fitted early predicts, per cut against measured accuracy, and the error of every form."""
-    table = predictions(runs)
-    with mpl.rc_context(style.STYLE):
-        figure, (*upper, lower) = style.panels(len(CUTS) + 1, 9)
-        for axes, (cut, where) in zip(upper, CUTS.items(), strict=True):
-            for place, run in enumerate(runs):
-                points = measures.trajectory(run)
-                colour = style.PALETTE[place % len(style.PALETTE)]
-                axes.plot(points.step, 100 * points.reward, linestyle="", marker="o", markersize=2.5, color=colour)
-                try:
-                    until = where(points)
-                    found = measures.predict(points, until, "law", MINIMUM)
-                except NoEffect:
-                    continue
-                axes.plot(points.step[points.step > until], 100 * found.predicted, color=colour, linewidth=1.4)
-                axes.axvline(until, color=colour, linestyle=":", linewidth=1)
-            axes.set(title=f"Fitted: {cut}", xlabel="Optimizer step", ylabel="Accuracy (%)")
-        forms = list(law.FORMS)
-        for place, cut in enumerate(CUTS):
-            shift = 0.15 * (2 * place - 1)
-            label = cut
-            for height, form in enumerate(forms):
-                values = 100 * table.loc[(table["cut"] == cut) & (table["form"] == form), "rmse"].to_numpy()
-                colour = style.PALETTE[place]
-                if values.size:
-                    _, low, high = _mean(values)
-                    axes_y = np.full(values.size, height + shift)
-                    if low is not None:
-                        lower.hlines(height + shift, max(low, values.min() / 2), high, color=colour, linewidth=2)
-                    lower.plot(
-                        values, axes_y, linestyle="", marker=_MARKERS[place], markersize=4, color=colour, label=label
-                    )
-                    label = "_"
-        lower.set_yticks(range(len(forms)), forms)
-        lower.invert_yaxis()
-        lower.set(title="Error over the rest, RMSE", xlabel="Points of accuracy")
-        if not table.empty:
-            lower.set_xscale("log")
-            lower.tick_params(which="minor", labelbottom=False)
-            figure.legend(loc="outside lower center", title="Fitted", fontsize="small", title_fontsize="small", ncols=2)
+    figure, (*upper, lower) = style.panels(len(CUTS) + 1, 9)
+    for axes, (cut, where) in zip(upper, CUTS.items(), strict=True):
+        for place, run in enumerate(runs):
+            points, colour = measures.trajectory(run), style.look(place)["color"]
+            axes.plot(points.step, 100 * points.reward, linestyle="", marker="o", markersize=2.5, color=colour)
+            if found := _predicted(points, where, "law"):
+                axes.plot(points.step[-found.n_rest :], 100 * found.predicted, color=colour, linewidth=1.4)
+                axes.axvline(where(points), color=colour, linestyle=":", linewidth=1)
+        axes.set(title=f"Fitted: {cut}", xlabel="Optimizer step", ylabel="Accuracy (%)")
+    errors = predictions(runs).groupby(["cut", "form"])["rmse"]
+    for place, cut in enumerate(CUTS):
+        look = {"linestyle": "", "markersize": 4, **style.look(place)}
+        for height, form in enumerate(law.FORMS):
+            if (cut, form) in errors.groups:
+                values, row = 100 * errors.get_group((cut, form)), height + 0.15 * (2 * place - 1)
+                dots, floor = {**look, "label": cut}, values.min() / 2
+                style.draw_seeds(lower, row, values, look["color"], dots=dots, width=2, floor=floor)
+    style.name_rows(lower, law.FORMS)
+    lower.set(title="Error over the rest, RMSE", xlabel="Points of accuracy")
+    if errors.ngroups:
+        lower.set_xscale("log")
+        lower.tick_params(which="minor", labelbottom=False)
+        style.legend_below(figure, lower, title="Fitted", fontsize="small", title_fontsize="small")
     return figure
 
 
 def early_caption(runs: Sequence[Run]) -> str:
     """Caption of `early`."""
+    lines = f"; lines: {style.INTERVAL} of the mean, cut at half of the least seed" if len(runs) > 1 else ""
     return (
         "Above: validation accuracy (dots, per cent) and what the law predicts of it from the evaluations up to the "
-        f"dotted line; a colour per seed, {_seeds(len(runs))}. The law is told the later entropies, so this is no "
-        "forecast in time. Below: root mean square error over the evaluations after the cut, in points of accuracy, "
-        "of the law and of rivals that were fitted to the same points (dots: seeds"
-        + ("; lines: 95 % Student t interval of the mean, cut at half of the least seed" if len(runs) > 1 else "")
-        + "). A form that needs more points than the cut leaves has no dot."
+        f"dotted line; a colour per seed, {style.seeds(len(runs))}. The law is told the later entropies, so this is no "
+        "forecast in time. Below: root mean square error over the evaluations after the cut, in points of accuracy, of "
+        f"the law and of rivals that were fitted to the same points (dots: seeds{lines}). A form that needs more "
+        "points than the cut leaves has no dot."
     )
 
 
 # Coefficients of groups of runs.
 
 
-def coefficients(groups: Groups) -> Figure:
+@style.styled("y")
+def coefficients(groups: Arms) -> Figure:
     """Accuracy against entropy under the first group's law, and a and b of every group beside the first's margin."""
-    steps = _common(groups)
+    steps, reference = style.common(groups), next(iter(groups))
     fits = {name: _fits(runs, steps) for name, runs in groups.items()}
-    reference = next(iter(groups))
-    with mpl.rc_context(style.STYLE):
-        figure, (top, *lower) = style.panels(3, 8.2)
-        for place, (name, runs) in enumerate(groups.items()):
-            colour, label = style.PALETTE[place % len(style.PALETTE)], name
-            for run in runs:
-                points = measures.trajectory(run, steps)
-                top.plot(
-                    points.entropy,
-                    100 * points.reward,
-                    linestyle="",
-                    marker=_MARKERS[place % len(_MARKERS)],
-                    markersize=3,
-                    alpha=0.6,
-                    color=colour,
-                    label=label,
-                )
-                label = "_"
-        for _, found in fits[reference]:
-            _draw_law(top, found, "0.2", linewidth=0.8)
-        top.set(title=f"Accuracy (%), and {reference}'s law", xlabel="Entropy (nat per token)")
-        top.legend(markerscale=1.6, fontsize="x-small")
-        for axes, name in zip(lower, ("a", "b"), strict=True):
-            values = {group: [getattr(found, name) for _, found in found_all] for group, found_all in fits.items()}
-            _draw_seeds(axes, values)
-            if values[reference]:
-                base = float(np.mean(values[reference]))
-                axes.axhspan((1 - MARGIN) * base, (1 + MARGIN) * base, color="0.9", zorder=0)
-            axes.set(title=f"Coefficient {name} (accuracy as a fraction)")
+    figure, (top, *lower) = style.panels(3, 8.2)
+    for place, (name, runs) in enumerate(groups.items()):
+        _draw_points(top, runs, steps, name, markersize=3, alpha=0.6, **style.look(place))
+    for _, found in fits[reference]:
+        _draw_law(top, found, "0.2", linewidth=0.8)
+    top.set(title=f"Accuracy (%), and {reference}'s law", xlabel="Entropy (nat per token)")
+    top.legend(markerscale=1.6, fontsize="x-small")
+    for axes, name in zip(lower, ("a", "b"), strict=True):
+        values = {group: [getattr(found, name) for _, found in members] for group, members in fits.items()}
+        for place, sample in enumerate(values.values()):
+            colour = style.look(place)["color"]
+            style.draw_seeds(axes, place, sample, colour, upright=True, dots=style.SEED_DOTS, width=3)
+        axes.set_xticks(range(len(values)), list(values))
+        axes.set_xlim(-0.5, len(values) - 0.5)
+        if values[reference]:
+            base = float(np.mean(values[reference]))
+            axes.axhspan((1 - _margin()) * base, (1 + _margin()) * base, color="0.9", zorder=0)
+        axes.set_title(f"Coefficient {name} (accuracy as a fraction)")
     return figure
 
 
-def _draw_seeds(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
-    """A column per group: dots for the seeds, a line for the mean's interval."""
-    for place, sample in enumerate(values.values()):
-        _, low, high = _mean(sample)
-        if low is not None:
-            axes.vlines(place, low, high, color=style.PALETTE[place % len(style.PALETTE)], linewidth=3)
-        axes.plot(np.full(len(sample), place), sample, **style.SEED_DOTS)
-    axes.set_xticks(range(len(values)), list(values))
-    axes.set_xlim(-0.5, len(values) - 0.5)
+def _counts(groups: Arms) -> str:
+    return ", ".join(f"{name} {len(runs)}" for name, runs in groups.items())
 
 
-def coefficients_caption(groups: Groups) -> str:
+def coefficients_caption(groups: Arms) -> str:
     """Caption of `coefficients`."""
     reference = next(iter(groups))
-    counts = ", ".join(f"{name} {len(runs)}" for name, runs in groups.items())
     return (
-        f"Above: validation accuracy (per cent) against entropy (nat) over the first {_common(groups)} optimizer "
+        f"Above: validation accuracy (per cent) against entropy (nat) over the first {style.common(groups)} optimizer "
         f"steps, which all runs have, with the law of each seed of {reference} (thin lines). Below: the coefficients "
-        "(accuracy as a fraction; dots: seeds; lines: 95 % Student t interval of the mean where there are two seeds "
-        f"or more). Grey: within {100 * MARGIN:.0f} % of {reference}'s mean. Seeds: {counts}."
+        f"(accuracy as a fraction; dots: seeds; lines: {style.INTERVAL} of the mean where there are two seeds or "
+        f"more). Grey: within {100 * _margin():.0f} % of {reference}'s mean. Seeds: {_counts(groups)}."
     )
 
 
-def coefficients_table(groups: Groups) -> pd.DataFrame:
+def _coefficient_rows(groups: Arms) -> list[dict[str, Any]]:
+    """A row per group: its name, of how many runs, and mean coefficients with intervals over seeds."""
+    fits = {name: _fits(runs, style.common(groups)) for name, runs in groups.items()}
+    return [{"Arm": name, "n": f"{len(fits[name])} of {len(groups[name])}", **_mean_cells(fits[name])} for name in fits]
+
+
+def coefficients_table(groups: Arms) -> pd.DataFrame:
     """Means over seeds of the coefficients of every group, and paired differences to the first one's."""
-    steps = _common(groups)
-    reference, *_ = groups
-    rows = []
-    for name, runs in groups.items():
-        fits = _fits(runs, steps)
-        row = {
-            "Arm": name,
-            "n": f"{len(fits)} of {len(runs)}",
-            **_coefficient_means([found for _, found in fits]),
-        }
-        for part in ("a", "b"):
-            gaps = [] if name == reference else _gaps(groups[reference], runs, part)
-            row[f"{part} against {reference}"] = "" if name == reference else spell_interval(*_mean(gaps), "share")
-        rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(_coefficient_rows(groups))
+    reference = next(iter(groups))
+    for part in ("a", "b"):
+        table[f"{part} against {reference}"] = [
+            "" if name == reference else spell_seeds(_gaps(groups[reference], runs, part), "share")
+            for name, runs in groups.items()
+        ]
+    return table
+
+
+def _effects(references: Sequence[Run], others: Sequence[Run], measure: Callable[[Run, Run], float]) -> list[float]:
+    """A measure of every pair of runs with one seed, without the pairs that have nothing to measure."""
+    by_seed = {run.config.seed: run for run in references}
+    found = [_effect(measure, by_seed[run.config.seed], run) for run in others if run.config.seed in by_seed]
+    return [one for one in found if one is not None]
 
 
 def _gaps(references: Sequence[Run], others: Sequence[Run], part: str) -> list[float]:
-    by_seed = {run.config.seed: run for run in references}
-    gaps = []
-    for run in others:
-        try:
-            gaps.append(measures.relative_gap(by_seed[run.config.seed], run, part, MINIMUM))
-        except (KeyError, NoEffect):
-            continue
-    return gaps
+    return _effects(references, others, lambda one, other: measures.relative_gap(one, other, part, _minimum()))
 
 
 # Size.
 
 
-def sizes(groups: Groups) -> Figure:
+@style.styled("y")
+def sizes(groups: Arms) -> Figure:
     """Coefficients against non-embedding parameters, and the largest one's as the others predict it."""
     return _draw_sizes(_size_points(groups), "Non-embedding parameters (millions)", "seeds")
 
 
-def _size_points(groups: Groups) -> dict[str, list[tuple[float, float]]]:
-    """For each coefficient (millions of parameters, value) of every run that has a fit."""
-    steps = _common(groups)
-    fits = [pair for runs in groups.values() for pair in _fits(runs, steps)]
-    return {
-        part: [(measures.parameters(run.config.base) / 1e6, getattr(found, part)) for run, found in fits]
-        for part in measures.COEFFICIENTS
-    }
+def _size_points(groups: Arms) -> pd.DataFrame:
+    """A row per run that has a fit: `size` in millions of parameters, and its coefficients."""
+    fits = [pair for runs in groups.values() for pair in _fits(runs, style.common(groups))]
+    return pd.DataFrame(
+        [
+            {"size": measures.parameters(run.config.base) / 1e6}
+            | {part: getattr(found, part) for part in measures.COEFFICIENTS}
+            for run, found in fits
+        ],
+        columns=["size", *measures.COEFFICIENTS],
+    )
 
 
-def _draw_sizes(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str, dots: str) -> Figure:
-    with mpl.rc_context(style.STYLE):
-        figure, panels = style.panels(len(points), 8)
-        for axes, (part, pairs) in zip(panels, points.items(), strict=True):
-            table = pd.DataFrame(pairs, columns=["size", "value"])
-            means = table.groupby("size")["value"].mean()
-            axes.plot(table["size"], table["value"], label=dots, **style.SEED_DOTS)
-            if len(means) >= 4:
-                left = law.leave_largest_out(means.index.to_numpy(), means.to_numpy(), measures.LEVEL)
-                trend = law.fit_size_trend(means.index[:-1].to_numpy(), means.to_numpy()[:-1])
-                _draw_trend(axes, trend, left)
-            axes.set_xscale("log")
-            axes.set_xticks(means.index.to_numpy(), [f"{size:.2g}" for size in means.index])
-            axes.minorticks_off()
-            title = "Ceiling b - a" if part == "ceiling" else f"Coefficient {part}"
-            axes.set(title=f"{title} (accuracy as a fraction)", xlabel="")
-        panels[-1].set_xlabel(xlabel)
-        panels[0].legend(fontsize="x-small")
+def _trends(points: pd.DataFrame) -> dict[str, law.LeftOut]:
+    """What the others' log-linear trend predicts for the largest, by coefficient; empty with fewer than four sizes."""
+    means = points.groupby("size").mean()
+    if len(means) < 4:
+        return {}
+    sizes = means.index.to_numpy()
+    return {part: law.leave_largest_out(sizes, means[part].to_numpy(), LEVEL) for part in measures.COEFFICIENTS}
+
+
+def _draw_sizes(points: pd.DataFrame, xlabel: str, dots: str) -> Figure:
+    means, trends = points.groupby("size").mean(), _trends(points)
+    figure, panels = style.panels(len(measures.COEFFICIENTS), 8)
+    for axes, part in zip(panels, measures.COEFFICIENTS, strict=True):
+        axes.plot(points["size"], points[part], label=dots, **style.SEED_DOTS)
+        if trends:
+            _draw_trend(axes, means[part], trends[part])
+        axes.set_xscale("log")
+        axes.set_xticks(means.index.to_numpy(), [f"{size:.2g}" for size in means.index])
+        axes.minorticks_off()
+        title = "Ceiling b - a" if part == "ceiling" else f"Coefficient {part}"
+        axes.set_title(f"{title} (accuracy as a fraction)")
+    panels[-1].set_xlabel(xlabel)
+    panels[0].legend(fontsize="x-small")
     return figure
 
 
-def _draw_trend(axes: Axes, trend: SizeTrend, left: LeftOut) -> None:
-    size = np.geomspace(trend.size.min(), left.size, 50)
-    axes.plot(
-        size,
-        trend.intercept + trend.slope * np.log(size),
-        color=style.PALETTE[0],
-        linewidth=1.2,
-        label="trend without the largest",
-    )
-    error = [[left.predicted.estimate - left.predicted.low], [left.predicted.high - left.predicted.estimate]]
-    axes.errorbar(left.size, left.predicted.estimate, yerr=error, label="predicted for the largest", **_LEFT_OUT)
+def _draw_trend(axes: Axes, means: pd.Series, left: law.LeftOut) -> None:
+    trend = law.fit_size_trend(means.index[:-1].to_numpy(), means.to_numpy()[:-1])
+    size, label = np.geomspace(trend.size.min(), left.size, 50), "trend without the largest"
+    axes.plot(size, trend.intercept + trend.slope * np.log(size), color=style.PALETTE[0], linewidth=1.2, label=label)
+    estimate, low, high, _, _ = left.predicted
+    error = [[estimate - low], [high - estimate]]
+    axes.errorbar(left.size, estimate, yerr=error, label="predicted for the largest", **_LEFT_OUT)
     # One or two degrees of freedom give intervals of many times the data's range.
-    span = np.ptp([*trend.value, left.actual, left.predicted.estimate])
-    values = [*trend.value, left.actual, left.predicted.estimate]
-    axes.set_ylim(min(values) - span, max(values) + span)
+    values = [*means, estimate]
+    axes.set_ylim(min(values) - np.ptp(values), max(values) + np.ptp(values))
 
 
-def sizes_caption(groups: Groups) -> str:
+def sizes_caption(groups: Arms) -> str:
     """Caption of `sizes`."""
-    counts = ", ".join(f"{name} {len(runs)}" for name, runs in groups.items())
     return (
         "The law's coefficients and its ceiling (accuracy as a fraction) against the number of non-embedding "
-        f"parameters, fitted to the first {_common(groups)} optimizer steps of plain GRPO, which all runs have. "
-        f"Circles: seeds ({counts}). Line: log-linear trend of the mean of each size without the largest; diamond: "
-        "what it predicts for the largest, with the 95 % Student t interval for a new coefficient there, cut off by "
+        f"parameters, fitted to the first {style.common(groups)} optimizer steps of plain GRPO, which all runs have. "
+        f"Circles: seeds ({_counts(groups)}). Line: log-linear trend of the mean of each size without the largest; "
+        f"diamond: what it predicts for the largest, with the {style.INTERVAL} for a new coefficient there, cut off by "
         "the frame where it is wider."
     )
 
 
-def sizes_table(groups: Groups) -> pd.DataFrame:
+def sizes_table(groups: Arms) -> pd.DataFrame:
     """A row per size: parameters, n, mean coefficients with intervals over seeds."""
-    steps = _common(groups)
-    rows = []
-    for name, runs in groups.items():
-        fits = _fits(runs, steps)
-        rows.append(
-            {
-                "Arm": name,
-                "Parameters": f"{measures.parameters(runs[0].config.base):,}",
-                "n": f"{len(fits)} of {len(runs)}",
-                **_coefficient_means([found for _, found in fits]),
-            }
-        )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(_coefficient_rows(groups))
+    sizes = [f"{measures.parameters(runs[0].config.base):,}" for runs in groups.values()]
+    table.insert(1, "Parameters", sizes)
+    return table
 
 
-def trend_table(groups: Groups) -> pd.DataFrame:
+def trend_table(groups: Arms) -> pd.DataFrame:
     """The log-linear trend of every coefficient over the means of the sizes, and what it predicts for the largest."""
     return _trend_rows(_size_points(groups))
 
 
-def _trend_rows(points: Mapping[str, Sequence[tuple[float, float]]]) -> pd.DataFrame:
+def _trend_rows(points: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for part, pairs in points.items():
-        means = pd.DataFrame(pairs, columns=["size", "value"]).groupby("size")["value"].mean()
-        if len(means) < 4:
-            continue
+    for part, left in _trends(points).items():
+        means = points.groupby("size")[part].mean()
         trend = law.fit_size_trend(means.index.to_numpy(), means.to_numpy())
-        left = law.leave_largest_out(means.index.to_numpy(), means.to_numpy(), measures.LEVEL)
         rows.append(
             {
                 "Coefficient": part,
@@ -497,80 +434,54 @@ def _trend_rows(points: Mapping[str, Sequence[tuple[float, float]]]) -> pd.DataF
 # Entropy under control.
 
 
-def controlled(baseline: Sequence[Run], groups: Groups) -> Figure:
+@style.styled("y")
+def controlled(baseline: Sequence[Run], groups: Arms) -> Figure:
     """Where runs with controlled entropy end, over the evaluations and the law of the baseline."""
-    steps = _common({"baseline": baseline, **groups})
-    with mpl.rc_context(style.STYLE):
-        figure, [axes] = style.panels(1, 5)
-        label = "baseline, along training"
-        for run in baseline:
-            points = measures.trajectory(run, steps)
-            axes.plot(
-                points.entropy,
-                100 * points.reward,
-                linestyle="",
-                marker=".",
-                markersize=4,
-                color="0.6",
-                label=label,
-            )
-            label = "_"
-        for _, found in _fits(baseline, steps):
-            _draw_law(axes, found, "0.2", linewidth=0.8)
-        for place, (name, runs) in enumerate({"baseline's end": baseline, **groups}.items()):
-            ends = [measures.end(run, steps, END) for run in runs]
-            axes.plot(
-                [one.entropy for one in ends],
-                [100 * one.accuracy for one in ends],
-                linestyle="",
-                marker=_MARKERS[place % len(_MARKERS)],
-                markersize=6,
-                color=style.PALETTE[place % len(style.PALETTE)],
-                label=name,
-                zorder=4,
-            )
-        axes.set(title="Validation accuracy (%)", xlabel="Entropy (nat per token)")
-        figure.legend(loc="outside lower center", ncols=2, fontsize="x-small")
+    steps = style.common({"baseline": baseline, **groups})
+    figure, [axes] = style.panels(1, 5)
+    _draw_points(axes, baseline, steps, "baseline, along training", marker=".", markersize=4, color="0.6")
+    for _, found in _fits(baseline, steps):
+        _draw_law(axes, found, "0.2", linewidth=0.8)
+    for place, (name, runs) in enumerate({"baseline's end": baseline, **groups}.items()):
+        entropy, accuracy = np.transpose([measures.end(run, steps, _end_window()) for run in runs])
+        look = {"linestyle": "", "markersize": 6, "zorder": 4, **style.look(place)}
+        axes.plot(entropy, 100 * accuracy, label=name, **look)
+    axes.set(title="Validation accuracy (%)", xlabel="Entropy (nat per token)")
+    style.legend_below(figure, axes, fontsize="x-small")
     return figure
 
 
-def controlled_caption(baseline: Sequence[Run], groups: Groups) -> str:
+def controlled_caption(baseline: Sequence[Run], groups: Arms) -> str:
     """Caption of `controlled`."""
-    counts = ", ".join(f"{name} {len(runs)}" for name, runs in groups.items())
     return (
-        f"Accuracy (per cent) and entropy (nat) over the first {_common({'baseline': baseline, **groups})} optimizer "
-        f"steps that all runs have. Grey: evaluations of the baseline along training, with the law of each of its "
-        f"{len(baseline)} seeds (thin lines). Large marks: means of the last 1/8 of those steps, one per seed (seeds: "
-        f"{counts}). A mark above the lines has more accuracy than the baseline's law gives for its entropy. "
-        "Intervals of the distances stand in the table."
+        f"Accuracy (per cent) and entropy (nat) over the first {style.common({'baseline': baseline, **groups})} "
+        "optimizer steps that all runs have. Grey: evaluations of the baseline along training, with the law of each of "
+        f"its {len(baseline)} seeds (thin lines). Large marks: means of the last {style.part(_end_window())} of those "
+        f"steps, one per seed (seeds: {_counts(groups)}). A mark above the lines has more accuracy than the baseline's "
+        "law gives for its entropy. Intervals of the distances stand in the table."
     )
 
 
-def controlled_table(baseline: Sequence[Run], groups: Groups) -> pd.DataFrame:
+def controlled_table(baseline: Sequence[Run], groups: Arms) -> pd.DataFrame:
     """Final entropy and accuracy of every arm, and its accuracy minus the baseline's law there, paired by seed.
 
     Each arm is cut to the steps that it shares with the baseline.
     """
-    rows = []
-    by_seed = {run.config.seed: run for run in baseline}
+    window, rows = _end_window(), []
     for name, runs in {"baseline": baseline, **groups}.items():
-        steps = measures.common_steps([*baseline, *runs])
-        ends = [measures.end(run, steps, END) for run in runs]
-        gaps = []
-        for run in runs:
-            try:
-                pair = by_seed[run.config.seed], run
-                gaps.append(measures.control_gap(*pair, window=END, minimum=MINIMUM))
-            except (KeyError, NoEffect):
-                continue
+        steps = common_steps([*baseline, *runs])
+        ends = [measures.end(run, steps, window) for run in runs]
+        gaps = _effects(
+            baseline, runs, lambda one, other: measures.control_gap(one, other, window=window, minimum=_minimum())
+        )
         rows.append(
             {
                 "Arm": name,
                 "n": len(runs),
                 "Steps": steps,
-                "Final entropy": spell_interval(*_mean([one.entropy for one in ends]), "nat"),
-                "Final accuracy": spell_interval(*_mean([one.accuracy for one in ends]), "share"),
-                "Accuracy minus the law": spell_interval(*_mean(gaps), "points"),
+                "Final entropy": spell_seeds([one.entropy for one in ends], "nat"),
+                "Final accuracy": spell_seeds([one.accuracy for one in ends], "share"),
+                "Accuracy minus the law": spell_seeds(gaps, "points"),
             }
         )
     return pd.DataFrame(rows)
@@ -580,26 +491,26 @@ def controlled_table(baseline: Sequence[Run], groups: Groups) -> pd.DataFrame:
 
 
 def _paper_early_step(name: str, points: Trajectory) -> float:
-    return measures.FIRST_PART * float(points.step[-1]) if name == "fig1" else float(measures.PAPER_STEPS)
+    return first_part(points) if name == "fig1" else float(measures.PAPER_STEPS)
 
 
+@style.styled("y")
 def paper_curves() -> Figure:
     """The paper's own GRPO curves: accuracy against entropy with the law, and what the early law leaves."""
-    with mpl.rc_context(style.STYLE):
-        figure, (upper, lower) = style.panels(2, 6.8)
-        for place, (name, points) in enumerate(_paper_in_order().items()):
-            look = {"color": style.PALETTE[place], "marker": _MARKERS[place], "markersize": 3.5}
-            upper.plot(points.entropy, 100 * points.reward, linestyle="", label=_PAPER_NAMES[name], **look)
-            _draw_law(upper, law.fit_law(points.entropy, points.reward), style.PALETTE[place])
-            early, _ = points.split(_paper_early_step(name, points))
-            first = law.fit_law(early.entropy, early.reward)
-            _draw_law(upper, first, style.PALETTE[place], linestyle="--")
-            residuals = points.reward - first.predict(points.entropy)
-            lower.plot(points.step / points.step[-1], 100 * residuals, linewidth=0.8, **look)
-        lower.axhline(0, color="0.4", linewidth=1)
-        upper.set(title="Performance (%)", xlabel="Entropy (nat per token)")
-        lower.set(title="Performance minus the early law (points)", xlabel="Fraction of training")
-        upper.legend(fontsize="x-small")
+    figure, (upper, lower) = style.panels(2, 6.8)
+    for place, (name, points) in enumerate(_paper_in_order().items()):
+        look = {"markersize": 3.5, **style.look(place)}
+        upper.plot(points.entropy, 100 * points.reward, linestyle="", label=_PAPER_NAMES[name], **look)
+        early, _ = points.split(_paper_early_step(name, points))
+        first = law.fit_law(early.entropy, early.reward)
+        _draw_law(upper, law.fit_law(points.entropy, points.reward), look["color"])
+        _draw_law(upper, first, look["color"], linestyle="--")
+        residuals = points.reward - first.predict(points.entropy)
+        lower.plot(points.step / points.step[-1], 100 * residuals, linewidth=0.8, **look)
+    lower.axhline(0, color="0.4", linewidth=1)
+    upper.set(title="Performance (%)", xlabel="Entropy (nat per token)")
+    lower.set(title="Performance minus the early law (points)", xlabel="Fraction of training")
+    upper.legend(fontsize="x-small")
     return figure
 
 
@@ -620,38 +531,35 @@ def paper_curves_caption() -> str:
 
 
 def paper_table() -> pd.DataFrame:
-    """Each curve of the paper: whole fit, and each form's RMSE over the rest, for the paper's cut and the harder "
-    "one."""
+    """Each curve of the paper: whole fit, and each form's RMSE over the rest, for the paper's cut and ours."""
     rows = []
     for name, points in _paper_in_order().items():
         whole = law.fit_law(points.entropy, points.reward)
         for cut, until in (("paper's", _paper_early_step(name, points)), ("half of the entropy", half_spent(points))):
             early, rest = points.split(until)
-            row = {
-                "Curve": _PAPER_NAMES[name],
-                "a": spell(whole.a, ""),
-                "b": spell(whole.b, ""),
-                "R²": f"{whole.r2:.3f}",
-                "Cut": cut,
-                "Points": f"{early.step.size} + {rest.step.size}",
-            }
-            for form in law.FORMS:
-                try:
-                    row[form] = f"{100 * law.predict_rest(points, until, form).rmse:.1f}"
-                except ValueError:
-                    row[form] = "too few points"
-            rows.append(row)
+            errors = {form: _predicted(points, lambda _, until=until: until, form) for form in law.FORMS}
+            rows.append(
+                {
+                    "Curve": _PAPER_NAMES[name],
+                    "a": spell(whole.a, ""),
+                    "b": spell(whole.b, ""),
+                    "R²": f"{whole.r2:.3f}",
+                    "Cut": cut,
+                    "Points": f"{early.step.size} + {rest.step.size}",
+                    **{form: f"{100 * one.rmse:.1f}" if one else "too few points" for form, one in errors.items()},
+                }
+            )
     return pd.DataFrame(rows)
 
 
+@style.styled("y")
 def paper_sizes() -> Figure:
     """The paper's five fitted models: coefficients against size, and 32B as the smaller ones predict it."""
-    return _draw_sizes(_paper_size_points(), "Non-embedding parameters (billions)", "models")
+    return _draw_sizes(_paper_fits(), "Non-embedding parameters (billions)", "models")
 
 
-def _paper_size_points() -> dict[str, list[tuple[float, float]]]:
-    fits = paper.read_fits()
-    return {part: list(zip(fits["size"], fits[part], strict=True)) for part in measures.COEFFICIENTS}
+def _paper_fits() -> pd.DataFrame:
+    return paper.read_fits()[["size", *measures.COEFFICIENTS]]
 
 
 def paper_sizes_caption() -> str:
@@ -660,51 +568,46 @@ def paper_sizes_caption() -> str:
         "Coefficients of the law that the paper fitted to five Qwen2.5 models, read off its Fig. 1 (right; error 3 % "
         "of a, 1 point of b; performance as a fraction; n = 5 models, one curve each) against non-embedding "
         "parameters. Line: log-linear trend of the four smaller models; diamond: what it predicts for 32B, with the "
-        "95 % Student t interval for a new coefficient there."
+        f"{style.INTERVAL} for a new coefficient there."
     )
 
 
 def paper_sizes_table() -> pd.DataFrame:
     """`trend_table` of the paper's five models; its largest is 32B."""
-    return _trend_rows(_paper_size_points())
+    return _trend_rows(_paper_fits())
 
 
 # Values for the book's prose.
 
 
-def glued(groups: Groups) -> dict[str, str | int]:
+def glued(groups: Arms) -> dict[str, str | int]:
     """What the prose says of the runs beside the findings, in words: steps, seeds, coefficients, errors of rivals."""
     algorithms, sizes, _, controlled = compared(groups)
-    grpo = groups["grpo"]
+    grpo, window = groups["grpo"], _end_window()
     fits = [found for _, found in _fits(grpo)]
     points = [measures.trajectory(run) for run in grpo]
     spent = [_share_spent(one, first_part(one)) for one in points if one.entropy[0] > one.entropy[-1]]
-    ends = {arm: [measures.end(run, run.config.max_steps, END) for run in groups[arm]] for arm in controlled}
     words: dict[str, str | int] = {
         "steps": grpo[0].config.max_steps,
-        "seeds": f"{len(grpo)} seed{'s' * (len(grpo) != 1)}",
-        "steps_algorithms": _common(algorithms),
-        "steps_sizes": _common(sizes),
-        "steps_controlled": _common({arm: groups[arm] for arm in ("grpo8", *controlled)}),
-        "spent_early": _spell_mean(spent, "share"),
-        "fit_a": _spell_mean([found.a for found in fits], ""),
-        "fit_b": _spell_mean([found.b for found in fits], ""),
-        "fit_ceiling": _spell_mean([found.ceiling for found in fits], "share"),
-        "fit_rmse": _spell_mean([found.rmse for found in fits], "points"),
-        "reached": _spell_mean([measures.end(run, run.config.max_steps, WINDOW).accuracy for run in grpo], "share"),
+        "seeds": style.seeds(len(grpo)).removeprefix("n = "),
+        "steps_algorithms": style.common(algorithms),
+        "steps_sizes": style.common(sizes),
+        "steps_controlled": style.common({arm: groups[arm] for arm in ("grpo8", *controlled)}),
+        "spent_early": spell_seeds(spent, "share"),
+        "fit_a": spell_seeds([found.a for found in fits]),
+        "fit_b": spell_seeds([found.b for found in fits]),
+        "fit_ceiling": spell_seeds([found.ceiling for found in fits], "share"),
+        "fit_rmse": spell_seeds([found.rmse for found in fits], "points"),
+        "reached": spell_seeds([end_level(run, "accuracy", _argument("window")) for run in grpo], "share"),
     }
     for arm in ("kl_target_10", "kl_target_20", "kl_target_30"):
-        words[f"reached_{arm}"] = _spell_mean([one.accuracy for one in ends[arm]], "share")
+        words[f"reached_{arm}"] = spell_seeds([end_level(run, "accuracy", window) for run in groups[arm]], "share")
     table = predictions(grpo)
     for cut, short in zip(CUTS, ("early", "half"), strict=True):
         for form in law.FORMS:
-            values = table.loc[(table["cut"] == cut) & (table["form"] == form), "rmse"].tolist()
-            words[f"{short}_rmse_{form.replace(' ', '_').lower()}"] = _spell_mean(values, "points")
+            values = table.loc[(table["cut"] == cut) & (table["form"] == form), "rmse"]
+            words[f"{short}_rmse_{form.replace(' ', '_').lower()}"] = spell_seeds(values, "points")
     return words
-
-
-def _spell_mean(values: Sequence[float], unit: str) -> str:
-    return spell_interval(*_mean(values), unit)
 
 
 def _share_spent(points: Trajectory, until: float) -> float:

@@ -1,8 +1,14 @@
 """Claim 1: how early the entropy goes and the gain comes, and what is left at the end."""
 
-from repro.claims.curves import level_at
+from collections.abc import Sequence
+
+import numpy as np
+
+from repro.claims.curves import end_level, level_at
 from repro.claims.errors import NoEffect
-from repro.claims.measures import per_seed
+from repro.claims.reading import load_ledger
+from repro.claims.registry import per_seed
+from repro.claims.words import spell_seeds
 from repro.runs import Run
 
 
@@ -41,11 +47,28 @@ def late_gain(run: Run, *, fraction: float, window: float, minimum: float) -> fl
 
 @per_seed
 def entropy_left(run: Run, *, window: float) -> float:
-    """Entropy at the end of training as a share of the base policy's.
+    """Entropy at the end of training as a share of the base policy's; above 1 it has grown.
 
     Raises `NoEffect` if the base policy has no entropy.
     """
+    return left_after(run, run.config.max_steps, window)
+
+
+def left_after(run: Run, steps: int, window: float) -> float:
+    """`entropy_left` after so many optimizer steps."""
     start = level_at(run, "entropy", 0, window)
     if start <= 0:
         raise NoEffect(f"the base policy's entropy is {start:.3f} nat")
-    return level_at(run, "entropy", 1, window) / start
+    return end_level(run, "entropy", window, steps) / start
+
+
+def describe(runs: Sequence[Run]) -> dict[str, str]:
+    """The levels behind the shares, in words with intervals over seeds: entropy in nats, accuracy in per cent."""
+    window = load_ledger().argument("collapse", "window")
+    values = {
+        f"{quantity}_{name}": np.array([level_at(run, quantity, point, window) for run in runs])
+        for quantity in ("entropy", "accuracy")
+        for name, point in (("start", 0), ("end", 1))
+    }
+    values["accuracy_gain"] = values["accuracy_end"] - values["accuracy_start"]
+    return {name: spell_seeds(one, "nat" if name.startswith("entropy") else "share") for name, one in values.items()}

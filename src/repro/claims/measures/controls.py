@@ -11,14 +11,16 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from repro.analysis.intervals import stretch_mean, t_interval
-from repro.claims.curves import accuracy_curve, by_rollout, common_steps, entropy_curve, level_at_step
-from repro.claims.errors import ClaimError, NoEffect
-from repro.claims.measures import per_seed
-from repro.claims.words import spell_interval
+from repro.claims.curves import column, common_rollout, common_steps, curve, end_level, level_at
+from repro.claims.errors import NoEffect
+from repro.claims.measures.collapse import left_after
+from repro.claims.reading import load_ledger
+from repro.claims.registry import per_seed
+from repro.claims.words import spell_seeds
 from repro.runs import Run
 
-TOKEN_ENTROPY = "entropy/token_mean"
+COLLAPSED, EXPLODED, FALLEN = 0.1, 1.0, 0.05
+"""Where `ending` draws its lines: entropy as a share of the base policy's, twice, and accuracy under its best."""
 
 
 class Ending(StrEnum):
@@ -29,36 +31,21 @@ class Ending(StrEnum):
     EXPLODES = "explodes"
 
 
-def common_rollout(runs: Sequence[Run]) -> int:
-    """The number of whole rollouts that all runs have been trained on."""
-    return min(run.config.max_steps // run.config.updates_per_rollout for run in runs)
-
-
-def level_before(run: Run, quantity: str, step: int, window: float) -> float:
-    """Mean of `quantity` ('entropy' in nats or 'accuracy') over the last `window` of the first `step` steps.
-
-    What was measured after them has no part in it.
-    """
-    return _mean_before({"entropy": entropy_curve, "accuracy": accuracy_curve}[quantity](run), quantity, step, window)
-
-
-def _mean_before(curve: pd.DataFrame, quantity: str, step: int, window: float) -> float:
-    curve = curve[curve["step"] <= step]
-    return stretch_mean(curve["step"], curve[quantity], step * (1 - window), step)
+def _added(run: Run, other: Run, quantity: str, window: float) -> float:
+    steps = common_steps([run, other])
+    return end_level(run, quantity, window, steps) - end_level(other, quantity, window, steps)
 
 
 @per_seed
 def entropy_added(run: Run, other: Run, *, window: float) -> float:
     """Entropy of `run` less that of `other`, in nats, at the last step that both have reached."""
-    step = common_steps([run, other])
-    return level_before(run, "entropy", step, window) - level_before(other, "entropy", step, window)
+    return _added(run, other, "entropy", window)
 
 
 @per_seed
 def accuracy_added(run: Run, other: Run, *, window: float) -> float:
     """Accuracy of `run` less that of `other`, as a fraction, at the last step that both have reached."""
-    step = common_steps([run, other])
-    return level_before(run, "accuracy", step, window) - level_before(other, "accuracy", step, window)
+    return _added(run, other, "accuracy", window)
 
 
 @per_seed
@@ -67,8 +54,8 @@ def share_of_gap(part: Run, whole: Run, base: Run, *, window: float, minimum: fl
 
     Raises `NoEffect` if `whole` has less than `minimum` nats more than `base`.
     """
-    step = common_steps([part, whole, base])
-    part_level, whole_level, base_level = (level_before(run, "entropy", step, window) for run in (part, whole, base))
+    runs = (part, whole, base)
+    part_level, whole_level, base_level = (end_level(run, "entropy", window, common_steps(runs)) for run in runs)
     if whole_level - base_level < minimum:
         raise NoEffect(f"the entropies differ by {whole_level - base_level:.3f} nat, less than {minimum:g}")
     return (part_level - base_level) / (whole_level - base_level)
@@ -77,7 +64,7 @@ def share_of_gap(part: Run, whole: Run, base: Run, *, window: float, minimum: fl
 @per_seed
 def accuracy_gained(run: Run, *, window: float) -> float:
     """Accuracy at the end of training less that of the base policy, as a fraction."""
-    return level_before(run, "accuracy", run.config.max_steps, window) - level_at_step(run, "accuracy", 0, 0)
+    return end_level(run, "accuracy", window) - level_at(run, "accuracy", 0, window)
 
 
 def selected_curve(run: Run, share: str) -> pd.DataFrame:
@@ -87,23 +74,17 @@ def selected_curve(run: Run, share: str) -> pd.DataFrame:
         run: of an arm that selects tokens.
         share: the end of a column `selected/<share>`, such as 'positive_advantage'. Steps count by their tokens.
     """
-    for column in ("selected/count", f"selected/{share}"):
-        if column not in run.metrics.columns:
-            raise ClaimError(f"{run.name}: no column {column!r}; only arms that select tokens have it")
+    tokens = column(run, run.metrics, "selected/count")
+    share_of_step = column(run, run.metrics, f"selected/{share}", gaps=True)
     # A step that selected nothing has a share of 0 tokens of 0, which is no number.
-    metrics = run.metrics[run.metrics["selected/count"] > 0]
-    if metrics.empty:
+    made, tokens, share_of_step = (
+        values[tokens > 0] for values in (run.metrics["step"].to_numpy() - 1.0, tokens, share_of_step)
+    )
+    if not tokens.size:
         raise NoEffect("no token was selected")
-    count = metrics["selected/count"]
-    rollout = (metrics["step"] - 1) // run.config.updates_per_rollout
-    total = (count * metrics[f"selected/{share}"]).groupby(rollout).sum()
-    return pd.DataFrame(
-        {
-            "step": (metrics["step"] - 1.0).groupby(rollout).mean(),
-            "share": total / count.groupby(rollout).sum(),
-            "count": count.groupby(rollout).sum(),
-        }
-    ).reset_index(drop=True)
+    steps = pd.DataFrame({"step": made, "share": tokens * share_of_step, "count": tokens})
+    table = steps.groupby(made // run.config.updates_per_rollout).agg({"step": "mean", "share": "sum", "count": "sum"})
+    return table.assign(share=table["share"] / table["count"]).reset_index(drop=True)
 
 
 def _selected_share(run: Run, share: str) -> float:
@@ -127,7 +108,7 @@ def selected_rare(run: Run) -> float:
 def selected_of_nominal(run: Run) -> float:
     """Mean fraction of the tokens that a run selected, over the fraction that its config asks for."""
     nominal = run.config.trainer["entropy_control_fraction"]
-    return float(by_rollout(run, "selected/fraction").mean() / nominal)
+    return float(column(run, run.metrics, "selected/fraction").mean() / nominal)
 
 
 def overlaps(tokens: pd.DataFrame, *, sequences: int, fraction: float) -> list[float]:
@@ -170,58 +151,53 @@ def scope_overlap(*runs: Run, sequences: int, fraction: float) -> float:
     return float(np.mean([np.mean(overlaps(run.tokens, sequences=sequences, fraction=fraction)) for run in runs]))
 
 
-def _entropy_after(run: Run, rollouts: int, window: float) -> float:
-    return level_before(run, "entropy", rollouts * run.config.updates_per_rollout, window)
+def after_rollouts(run: Run, rollouts: int) -> int:
+    """Optimizer steps that a run has made after so many rollouts."""
+    return rollouts * run.config.updates_per_rollout
 
 
-def left_after(run: Run, rollouts: int, window: float) -> float:
-    """Entropy after so many rollouts as a share of the base policy's.
-
-    Raises `NoEffect` if the base policy has no entropy.
-    """
-    start = level_at_step(run, "entropy", 0, 0)
-    if start <= 0:
-        raise NoEffect(f"the base policy's entropy is {start:.3f} nat")
-    return _entropy_after(run, rollouts, window) / start
+def _left(run: Run, rollouts: int, window: float) -> float:
+    return left_after(run, after_rollouts(run, rollouts), window)
 
 
 @per_seed
 def entropy_left_by_rollout(run: Run, *beside: Run, window: float) -> float:
     """Share of its entropy that `run` has left at the last rollout that it and the runs `beside` it have."""
-    return left_after(run, common_rollout([run, *beside]), window)
+    return _left(run, common_rollout([run, *beside]), window)
 
 
 @per_seed
 def most_entropy_left(*runs: Run, window: float) -> float:
     """The largest share of entropy that one of a seed's runs has left at the last rollout that all of them have."""
-    rollouts = common_rollout(runs)
-    return max(left_after(run, rollouts, window) for run in runs)
+    return max(_left(run, common_rollout(runs), window) for run in runs)
 
 
-def ending(
-    run: Run, rollouts: int, *, window: float, floor: float = 0.1, ceiling: float = 1, drop: float = 0.05
-) -> Ending:
+def ending(run: Run, rollouts: int, window: float) -> Ending:
     """How a run ends after so many rollouts.
 
-    It collapses if its entropy is under `floor` of the base policy's. Otherwise it explodes if its entropy is over
-    `ceiling` of the base policy's, or its accuracy more than `drop` under its best so far. Otherwise it holds.
+    It collapses if its entropy is under `COLLAPSED` of the base policy's. Otherwise it explodes if its entropy is over
+    `EXPLODED` of the base policy's, or its accuracy more than `FALLEN` under its best so far. Otherwise it holds.
     """
-    step = rollouts * run.config.updates_per_rollout
-    left = left_after(run, rollouts, window)
-    if left < floor:
+    steps = after_rollouts(run, rollouts)
+    left = left_after(run, steps, window)
+    if left < COLLAPSED:
         return Ending.COLLAPSES
-    curve = accuracy_curve(run)
-    best = curve["accuracy"][curve["step"] <= step].max()
-    if left > ceiling or best - level_before(run, "accuracy", step, window) > drop:
+    best = curve(run, "accuracy", steps)["accuracy"].max()
+    if left > EXPLODED or best - end_level(run, "accuracy", window, steps) > FALLEN:
         return Ending.EXPLODES
     return Ending.HOLDS
+
+
+def _entropies_by_rollout(runs: Sequence[Run], window: float) -> list[float]:
+    rollouts = common_rollout(runs)
+    return [end_level(run, "entropy", window, after_rollouts(run, rollouts)) for run in runs]
 
 
 @per_seed
 def entropy_added_by_rollout(run: Run, other: Run, *, window: float) -> float:
     """Entropy of `run` less that of `other`, in nats, at the last rollout that both have."""
-    rollouts = common_rollout([run, other])
-    return _entropy_after(run, rollouts, window) - _entropy_after(other, rollouts, window)
+    ours, theirs = _entropies_by_rollout([run, other], window)
+    return ours - theirs
 
 
 @per_seed
@@ -230,37 +206,26 @@ def effect_growth(many: Run, many_base: Run, few: Run, few_base: Run, *, window:
 
     All four are read at the last rollout that they have in common.
     """
-    rollouts = common_rollout([many, many_base, few, few_base])
-    levels = [_entropy_after(run, rollouts, window) for run in (many, many_base, few, few_base)]
+    levels = _entropies_by_rollout([many, many_base, few, few_base], window)
     return (levels[0] - levels[1]) - (levels[2] - levels[3])
-
-
-def tracking_curve(run: Run) -> pd.DataFrame:
-    """Entropy as a controller sees it, by rollout: `step` (updates made, averaged) and `entropy` (token mean, nats)."""
-    steps = (run.metrics["step"] - 1.0).groupby((run.metrics["step"] - 1) // run.config.updates_per_rollout).mean()
-    return pd.DataFrame({"step": steps, "entropy": by_rollout(run, TOKEN_ENTROPY)}).reset_index(drop=True)
-
-
-def token_entropy_before(run: Run, step: int, window: float) -> float:
-    """Mean of the token-mean entropy in nats over the last `window` of the first `step` steps."""
-    return _mean_before(tracking_curve(run), "entropy", step, window)
 
 
 @per_seed
 def tracking_error(run: Run, *, since: float) -> float:
     """Mean distance in nats of a controlled run's entropy from its target, from the fraction `since` of training on."""
-    curve = tracking_curve(run)
-    late = curve["entropy"][curve["step"] >= since * run.config.max_steps]
+    points = curve(run, "token_entropy")
+    late = points["token_entropy"][points["step"] >= since * run.config.max_steps]
     return float((late - run.config.trainer["entropy_target"]).abs().mean())
 
 
-def describe(runs: Mapping[str, Sequence[Run]], *, window: float = 1 / 8) -> dict[str, str]:
+def describe(runs: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     """Levels of arms at the last step that all of them have, in words: `<arm>_entropy` in nats and `<arm>_accuracy`."""
-    step = common_steps([run for group in runs.values() for run in group])
-    words = {}
-    for arm, group in runs.items():
-        for quantity, unit in (("entropy", "nat"), ("accuracy", "share")):
-            values = [level_before(run, quantity, step, window) for run in group]
-            interval = t_interval(values)[:3] if len(values) > 1 else (values[0], None, None)
-            words[f"{arm}_{quantity}"] = spell_interval(*interval, unit)
-    return words
+    steps, window = (
+        common_steps([run for group in runs.values() for run in group]),
+        load_ledger().argument("confound", "window"),
+    )
+    return {
+        f"{arm}_{quantity}": spell_seeds([end_level(run, quantity, window, steps) for run in group], unit)
+        for arm, group in runs.items()
+        for quantity, unit in (("entropy", "nat"), ("accuracy", "share"))
+    }

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from repro.analysis import tabular
-from repro.analysis.intervals import Interval, t_interval
+from repro.analysis.intervals import Interval, exact, t_interval
 from repro.analysis.tabular import Tree
+from repro.claims.curves import column
 from repro.claims.errors import ClaimError, NoEffect
-from repro.claims.measures import per_seed, pooled
-from repro.claims.words import spell_interval
+from repro.claims.registry import per_seed, pooled
+from repro.claims.words import spell_seeds
 from repro.runs import Run
 
-LEVEL = 0.95
 STATEMENTS = ("lemma_1", "theorem_1", "theorem_2")
 POLICIES, ACTIONS = 100, 8
 STEPS = np.geomspace(1e-3, 1e-1, 9)
@@ -33,10 +33,6 @@ BANDIT_STEPS = 2000
 THIRD = 1 / 3
 TABLE_1 = {0.0002: 5.654, 0.002: 3.112, 0.02: 1.385, 0.2: 0.351, 0.5: 0.152, 1: 0.003}
 """The paper's Table 1, Qwen2.5-7B at training step 1: mean covariance in nats of the top fraction of tokens."""
-
-
-def _exact(value: float, n: int) -> Interval:
-    return Interval(float(value), float(value), float(value), n, LEVEL)
 
 
 def policies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,7 +78,7 @@ def identity_error(*, statement: str) -> Interval:
     else:
         predicted = statement_change(statement, 1.0).predicted
         limit = tabular.derivative(lambda t: statement_change(statement, t).exact)
-    return _exact(np.abs(predicted - limit).max(), POLICIES)
+    return exact(np.abs(predicted - limit).max(), POLICIES)
 
 
 @pooled
@@ -91,7 +87,7 @@ def furthest_error_order() -> Interval:
     orders = [
         tabular.error_order(lambda step, s=statement: statement_change(s, step), STEPS) for statement in STATEMENTS
     ]
-    return _exact(max(orders, key=lambda order: abs(order - 2)), POLICIES)
+    return exact(max(orders, key=lambda order: abs(order - 2)), POLICIES)
 
 
 def tree_terms() -> pd.DataFrame:
@@ -118,7 +114,7 @@ def tree_terms() -> pd.DataFrame:
 def states_share() -> Interval:
     """|states| / (|actions| + |states|), the mean over the random languages of `tree_terms`."""
     size = tree_terms().abs()
-    return t_interval(size["states"] / size.sum(axis=1), LEVEL)
+    return t_interval(size["states"] / size.sum(axis=1))
 
 
 def bandit_regret_path(control: str, annealed: bool) -> np.ndarray:
@@ -140,7 +136,7 @@ def bandit_regret_path(control: str, annealed: bool) -> np.ndarray:
 @pooled
 def bandit_regret(*, control: str, annealed: int) -> Interval:
     """Best reward less the expected one at the end of `bandit_regret_path`."""
-    return _exact(bandit_regret_path(control, bool(annealed))[-1], 1)
+    return exact(bandit_regret_path(control, bool(annealed))[-1], 1)
 
 
 def probe_table(run: Run) -> pd.DataFrame:
@@ -162,11 +158,7 @@ def smoothed(values: pd.Series, smoothing: float) -> pd.Series:
 def _pair(run: Run, predictor: str, smoothing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """A predictor and minus the entropy change, [steps] each."""
     table = probe_table(run)
-    if predictor not in table.columns:
-        raise ClaimError(f"{run.name}: the probe has no column {predictor!r} (it has {', '.join(table.columns)})")
-    x, y = (smoothed(table[name], smoothing).to_numpy(dtype=np.float64) for name in (predictor, "fall"))
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ClaimError(f"{run.name}: {predictor} or the entropy change is not a finite number at some step")
+    x, y = (smoothed(pd.Series(column(run, table, name)), smoothing).to_numpy() for name in (predictor, "fall"))
     return x, y
 
 
@@ -286,10 +278,7 @@ def first_tokens(run: Run) -> pd.DataFrame:
 def top_mean(run: Run, fraction: float) -> float:
     """Mean covariance of the given fraction of tokens with the largest, at the first step, as in Table 1; nats."""
     name = "covariance/mean" if fraction == 1 else f"covariance/top_{fraction:g}"
-    if name not in run.metrics.columns:
-        known = ", ".join(column for column in run.metrics.columns if column.startswith("covariance/"))
-        raise ClaimError(f"{run.name} has no {name} (it has {known})")
-    return float(run.metrics[name].iloc[0])
+    return float(column(run, run.metrics.head(1), name)[0])
 
 
 @per_seed
@@ -361,19 +350,12 @@ def predictor_table(runs: Sequence[Run]) -> pd.DataFrame:
     correlations = predictor_correlations(runs)
     rows = []
     for predictor, name in PREDICTORS.items():
-        row = {"Covariance": name, "Slope": _over_seeds([probe_slope(run, predictor=predictor) for run in runs])}
+        row = {"Covariance": name, "Slope": spell_seeds([probe_slope(run, predictor=predictor) for run in runs])}
         for stage in STAGES:
             mine = correlations[(correlations["predictor"] == predictor) & (correlations["stage"] == stage)]
-            row[f"R2, {stage}"] = _over_seeds(mine["correlation"].to_numpy() ** 2)
+            row[f"R2, {stage}"] = spell_seeds(mine["correlation"].to_numpy() ** 2)
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _over_seeds(values: Sequence[float], unit: str = "") -> str:
-    """Mean and interval in words."""
-    if len(values) < 2:
-        return spell_interval(float(values[0]) if len(values) else None, None, None, unit)
-    return spell_interval(*t_interval(values, LEVEL)[:3], unit)
 
 
 def first_step_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -383,7 +365,7 @@ def first_step_table(runs: Sequence[Run]) -> pd.DataFrame:
             {
                 "Tokens": "all" if fraction == 1 else f"top {100 * fraction:g} %",
                 "Paper (nat)": f"{printed:.3f}",
-                "Ours (nat, 95 % interval)": _over_seeds([top_mean(run, fraction) for run in runs]),
+                "Ours (nat, 95 % interval)": spell_seeds([top_mean(run, fraction) for run in runs]),
             }
             for fraction, printed in TABLE_1.items()
         ]
@@ -401,11 +383,11 @@ def describe(runs: Sequence[Run]) -> dict[str, str]:
     tables = [first_tokens(run) for run in runs]
     above = [table[table["advantage"] > table["advantage"].mean()] for table in tables]
     return {
-        "mean_first": _over_seeds([top_mean(run, 1) for run in runs], "nat"),
-        "tokens_first": _over_seeds([float(len(table)) for table in tables]),
-        "surprise_first": _over_seeds([-table["log_prob"].mean() for table in tables], "nat"),
-        "bound_first": _over_seeds([sign_bound(run) for run in runs]),
-        "probability_top": _over_seeds([float(np.exp(top_tokens(run, 0.002)["log_prob"]).mean()) for run in runs]),
-        "positive_top": _over_seeds([float(table["covariance"].max()) for table in above if len(table)]),
-        "entropy_fall": _over_seeds([probe_table(run)["fall"].sum() for run in runs], "nat"),
+        "mean_first": spell_seeds([top_mean(run, 1) for run in runs], "nat"),
+        "tokens_first": spell_seeds([float(len(table)) for table in tables]),
+        "surprise_first": spell_seeds([-table["log_prob"].mean() for table in tables], "nat"),
+        "bound_first": spell_seeds([sign_bound(run) for run in runs]),
+        "probability_top": spell_seeds([float(np.exp(top_tokens(run, 0.002)["log_prob"]).mean()) for run in runs]),
+        "positive_top": spell_seeds([float(table["covariance"].max()) for table in above if len(table)]),
+        "entropy_fall": spell_seeds([probe_table(run)["fall"].sum() for run in runs], "nat"),
     }

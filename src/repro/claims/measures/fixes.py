@@ -7,45 +7,28 @@ the last `window` of that common length, for every arm alike. Differences and ra
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from repro.analysis.intervals import Interval, stretch_mean, t_interval
-from repro.claims.curves import common_steps, entropy_curve, level_at, level_at_step
+from repro.analysis.intervals import LEVEL, Interval, centred, exact, over_seeds
+from repro.claims.curves import common_steps, end_level, level_at, paired
 from repro.claims.errors import ClaimError, NoEffect
-from repro.claims.measures import per_seed, pooled
-from repro.claims.words import spell, spell_interval
+from repro.claims.reading import load_ledger
+from repro.claims.registry import per_seed, pooled
+from repro.claims.words import spell, spell_seeds
 from repro.paper import BENCHMARKS, read_results
 from repro.runs import Run
 
-LEVEL = 0.95
 BASELINE = "grpo8"
+POWER = 0.8
 METHODS = ("grpo8", "clip_higher", "clip_cov", "kl_cov", "unclipped")
-# The last part of training that "at the end" is: the ledger's, for what is described beside its sub-claims.
-WINDOW = 1 / 8
-LENGTH = "completion_length/mean"
 # Under this a policy is sure of everything, and a ratio of two such entropies is a ratio of rounding errors.
 _SURE = 1e-9
 
 
-def length_curve(run: Run) -> pd.DataFrame:
-    """Mean length of the sampled responses in tokens, by rollout: `step`, as in `entropy_curve`, and `length`."""
-    if LENGTH not in run.metrics.columns:
-        raise ClaimError(f"{run.name}: no column {LENGTH!r} (it has {', '.join(map(str, run.metrics.columns))})")
-    rollout = (run.metrics["step"] - 1) // run.config.updates_per_rollout
-    return entropy_curve(run)[["step"]].assign(length=run.metrics[LENGTH].groupby(rollout).mean().to_numpy())
-
-
-def end_level(run: Run, quantity: str, steps: int, window: float) -> float:
-    """`quantity` of a run after `steps` steps: its mean over the last `window`, a share of them.
-
-    Quantities are 'entropy' (nats), 'accuracy' (fraction) and 'length' (tokens of the sampled responses).
-    """
-    if quantity == "length":
-        curve = length_curve(run)
-        return stretch_mean(curve["step"], curve["length"], (1 - window) * steps, steps)
-    return level_at_step(run, quantity, (1 - window / 2) * steps, window * steps)
+def window() -> float:
+    """The last part of training that "at the end" is, a fraction: the ledger's."""
+    return load_ledger().argument("fixes", "window")
 
 
 def pass_at(run: Run, k: int) -> float:
@@ -61,7 +44,7 @@ def pass_at(run: Run, k: int) -> float:
     return float(last[name])
 
 
-def minimum_detectable(differences: Sequence[float], *, power: float = 0.8, level: float = LEVEL) -> float:
+def minimum_detectable(differences: Sequence[float], *, power: float = POWER, level: float = LEVEL) -> float:
     """The smallest true mean difference that a paired t test of this size sees with probability `power`.
 
     With z standard normal, v chi-squared of n - 1 degrees of freedom and s the standard deviation of the `differences`,
@@ -87,18 +70,19 @@ def minimum_detectable(differences: Sequence[float], *, power: float = 0.8, leve
     return float(shift * sample.std(ddof=1) / np.sqrt(sample.size))
 
 
-def end_levels(groups: Sequence[Sequence[Run]], quantity: str, window: float) -> np.ndarray:
-    """Levels at the end of the common length, [seeds, arms], of the seeds that all arms have.
+def levels(groups: Sequence[Sequence[Run]], quantity: str, fraction: float, window: float) -> np.ndarray:
+    """`level_at` of the steps that all arms have, [seeds, arms], of the seeds that all arms have.
 
     Raises:
         NoEffect: no seed that all arms have.
     """
-    by_seed = [{run.config.seed: run for run in group} for group in groups]
-    seeds = sorted(set.intersection(*map(set, by_seed)))
-    if not seeds:
-        raise NoEffect("no seed that all arms have")
     steps = common_steps([run for group in groups for run in group])
-    return np.array([[end_level(runs[seed], quantity, steps, window) for runs in by_seed] for seed in seeds])
+    return np.array([[level_at(run, quantity, fraction, window, steps) for run in runs] for runs in paired(*groups)])
+
+
+def end_levels(groups: Sequence[Sequence[Run]], quantity: str, window: float) -> np.ndarray:
+    """`levels` at the end of the common length."""
+    return levels(groups, quantity, 1, window)
 
 
 @pooled
@@ -107,35 +91,19 @@ def entropy_ratio(baseline: Sequence[Run], other: Sequence[Run], *, window: floa
 
     A ratio of two positive numbers that scatter by factors is symmetric on that scale only.
     """
-    return _geometric_mean(_log_ratios(end_levels([baseline, other], "entropy", window)))
+    return _ratio(end_levels([baseline, other], "entropy", window))
 
 
 @pooled
 def length_ratio(baseline: Sequence[Run], other: Sequence[Run], *, window: float) -> Interval:
     """Length of the sampled responses at the end, `other` over `baseline`, as in `entropy_ratio`."""
-    return _geometric_mean(_log_ratios(end_levels([baseline, other], "length", window)))
+    return _ratio(end_levels([baseline, other], "length", window))
 
 
 @pooled
 def early_entropy_ratio(baseline: Sequence[Run], other: Sequence[Run], *, fraction: float, window: float) -> Interval:
     """Entropy at `fraction` of training, `other` over `baseline`, as in `entropy_ratio`."""
-    steps = common_steps([*baseline, *other])
-    by_seed = [{run.config.seed: run for run in group} for group in (baseline, other)]
-    seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
-    if not seeds:
-        raise NoEffect("no seed that both arms have")
-    levels = [
-        [level_at_step(runs[seed], "entropy", fraction * steps, window * steps) for runs in by_seed] for seed in seeds
-    ]
-    return _geometric_mean(_log_ratios(np.array(levels)))
-
-
-@per_seed
-def accuracy_difference(baseline: Run, other: Run, *, window: float) -> float:
-    """Accuracy at the end of the common length as a fraction, `other` minus `baseline`."""
-    steps = common_steps([baseline, other])
-    before, after = (end_level(run, "accuracy", steps, window) for run in (baseline, other))
-    return after - before
+    return _ratio(levels([baseline, other], "entropy", fraction, window))
 
 
 @per_seed
@@ -149,15 +117,6 @@ def pass_difference(baseline: Run, other: Run, *, k: int) -> float:
     return pass_at(other, k) - pass_at(baseline, k)
 
 
-@per_seed
-def entropy_kept(run: Run, *, window: float) -> float:
-    """Entropy at the end as a share of the base policy's; above 1 it has grown."""
-    start = level_at(run, "entropy", 0, window)
-    if start <= _SURE:
-        raise NoEffect(f"the base policy's entropy is {start:.3g} nat")
-    return end_level(run, "entropy", run.config.max_steps, window) / start
-
-
 @pooled
 def best_difference(baseline: Sequence[Run], *others: Sequence[Run], window: float) -> Interval:
     """Accuracy at the end, the best of the other arms minus `baseline`, with an interval that covers all at once.
@@ -165,15 +124,14 @@ def best_difference(baseline: Sequence[Run], *others: Sequence[Run], window: flo
     The arm is chosen by its outcome, so the interval is Bonferroni's over all m arms; their paired differences share
     one standard deviation, with m (n - 1) degrees of freedom, which two or three seeds alone would not give.
     """
-    levels = end_levels([baseline, *others], "accuracy", window)
-    differences = levels[:, 1:] - levels[:, :1]  # [seeds, arms]
+    ends = end_levels([baseline, *others], "accuracy", window)
+    differences = ends[:, 1:] - ends[:, :1]  # [seeds, arms]
     seeds, arms = differences.shape
-    best = float(differences.mean(axis=0).max())
-    if seeds < 2:
-        return Interval(best, None, None, seeds, LEVEL)
-    spread = np.sqrt(differences.var(axis=0, ddof=1).mean())
-    half = scipy_stats.t.ppf(1 - (1 - LEVEL) / (2 * arms), arms * (seeds - 1)) * spread / np.sqrt(seeds)
-    return Interval(best, best - float(half), best + float(half), seeds, LEVEL)
+    half = None
+    if seeds > 1:
+        spread = np.sqrt(differences.var(axis=0, ddof=1).mean())
+        half = scipy_stats.t.ppf(1 - (1 - LEVEL) / (2 * arms), arms * (seeds - 1)) * spread / np.sqrt(seeds)
+    return centred(differences.mean(axis=0).max(), half, seeds)
 
 
 @pooled
@@ -182,9 +140,7 @@ def entropy_per_level(*groups: Sequence[Run], window: float) -> Interval:
 
     It is exp of the slope of log entropy over 0, 1, 2, ..., with a mean for each seed taken out.
     """
-    logs = _logs(end_levels(groups, "entropy", window))
-    estimate, low, high, n, level = slope(logs)
-    return Interval(*(None if one is None else float(np.exp(one)) for one in (estimate, low, high)), n, level)
+    return slope(_logs(end_levels(groups, "entropy", window))).map(np.exp)
 
 
 @pooled
@@ -206,15 +162,15 @@ def slope(values: np.ndarray) -> Interval:
     if levels < 2:
         raise NoEffect("a trend needs at least two levels")
     place = np.arange(levels) - (levels - 1) / 2
-    centred = values - values.mean(axis=1, keepdims=True)
+    apart = values - values.mean(axis=1, keepdims=True)
     weight = seeds * float(place @ place)
-    estimate = float((centred @ place).sum() / weight)
+    estimate = float((apart @ place).sum() / weight)
     freedom = seeds * (levels - 1) - 1
     if freedom < 1:
-        return Interval(estimate, None, None, seeds, LEVEL)
-    residual = float(((centred - estimate * place) ** 2).sum())
-    half = float(scipy_stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(residual / freedom / weight))
-    return Interval(estimate, estimate - half, estimate + half, seeds, LEVEL)
+        return centred(estimate, None, seeds)
+    residual = float(((apart - estimate * place) ** 2).sum())
+    half = scipy_stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(residual / freedom / weight)
+    return centred(estimate, half, seeds)
 
 
 @pooled
@@ -224,14 +180,14 @@ def table_average_deviation() -> Interval:
     Exact up to the rounding of the table, so the interval has no width.
     """
     results = read_results()
-    return _exact((results["average"] - results["weighted"]).abs().max())
+    return exact((results["average"] - results["weighted"]).abs().max())
 
 
 @pooled
 def table_plain_difference(*, size: int) -> Interval:
     """Table 2: KL-Cov minus Clip-Cov at `size` billion parameters by the plain mean over benchmarks, as a fraction."""
     plain = read_results().set_index(["size", "method"])["plain"]
-    return _exact(plain[f"{size}B", "KL-Cov"] - plain[f"{size}B", "Clip-Cov"])
+    return exact(plain[f"{size}B", "KL-Cov"] - plain[f"{size}B", "Clip-Cov"])
 
 
 @pooled
@@ -239,13 +195,13 @@ def table_exceptions() -> Interval:
     """Table 2: on how many benchmarks, over both sizes, Clip-Cov or KL-Cov is not above GRPO."""
     table = read_results().set_index(["size", "method"])
     methods = [(size, method) for size, method in table.index if method in ("Clip-Cov", "KL-Cov")]
-    return _exact(sum((table.loc[one, BENCHMARKS] <= table.loc[(one[0], "GRPO"), BENCHMARKS]).sum() for one in methods))
+    return exact(sum((table.loc[one, BENCHMARKS] <= table.loc[(one[0], "GRPO"), BENCHMARKS]).sum() for one in methods))
 
 
 def accuracy_differences(arms: Mapping[str, Sequence[Run]], arm: str) -> np.ndarray:
     """Accuracy at the end of `arm` minus plain GRPO's, as fractions, one per seed that both have."""
-    levels = end_levels([arms[BASELINE], arms[arm]], "accuracy", WINDOW)
-    return levels[:, 1] - levels[:, 0]
+    baseline, ours = end_levels([arms[BASELINE], arms[arm]], "accuracy", window()).T
+    return ours - baseline
 
 
 def selected_per_rollout(run: Run) -> float:
@@ -260,47 +216,31 @@ def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
 
     For each of the `METHODS` `entropy_<arm>`, `accuracy_<arm>` and `length_<arm>` at its end, `pass_8_<arm>` and
     `pass_64_<arm>` after training, `selected_<arm>` and, but for plain GRPO, `difference_<arm>` in accuracy and
-    `detectable_<arm>`, the smallest difference that this number of seeds sees with 80 % power.
+    `detectable_<arm>`, the smallest difference that this number of seeds sees with a power of `POWER`.
     """
     words = {}
     for arm in METHODS:
+        runs = arms[arm]
         for quantity, unit in (("entropy", "nat"), ("accuracy", ""), ("length", "tokens")):
-            words[f"{quantity}_{arm}"] = _mean_in_words(end_levels([arms[arm]], quantity, WINDOW)[:, 0], unit)
+            words[f"{quantity}_{arm}"] = spell_seeds([end_level(run, quantity, window()) for run in runs], unit)
         for k in (8, 64):
-            words[f"pass_{k}_{arm}"] = _mean_in_words([pass_at(run, k) for run in arms[arm]], "")
-        words[f"selected_{arm}"] = _mean_in_words([selected_per_rollout(run) for run in arms[arm]], "tokens")
+            words[f"pass_{k}_{arm}"] = spell_seeds([pass_at(run, k) for run in runs])
+        words[f"selected_{arm}"] = spell_seeds([selected_per_rollout(run) for run in runs], "tokens")
         if arm != BASELINE:
             differences = accuracy_differences(arms, arm)
-            words[f"difference_{arm}"] = _mean_in_words(differences, "points")
+            words[f"difference_{arm}"] = spell_seeds(differences, "points")
             smallest = spell(minimum_detectable(differences), "points") if differences.size > 1 else "an unknown size"
             words[f"detectable_{arm}"] = smallest
     return words
 
 
-def _mean_in_words(values: Sequence[float], unit: str) -> str:
-    if len(values) == 1:
-        return spell_interval(float(values[0]), None, None, unit)
-    return spell_interval(*t_interval(values, LEVEL)[:3], unit)
+def _logs(values: np.ndarray) -> np.ndarray:
+    if values.min() <= _SURE:
+        raise NoEffect(f"a level of {values.min():.3g} at the end, which has no ratio to another")
+    return np.log(values)
 
 
-def _logs(levels: np.ndarray) -> np.ndarray:
-    if levels.min() <= _SURE:
-        raise NoEffect(f"a level of {levels.min():.3g} at the end, which has no ratio to another")
-    return np.log(levels)
-
-
-def _log_ratios(levels: np.ndarray) -> np.ndarray:
-    """Logarithms of the ratios of the second column to the first."""
-    logs = _logs(levels)
-    return logs[:, 1] - logs[:, 0]
-
-
-def _geometric_mean(logs: np.ndarray) -> Interval:
-    if logs.size < 2:
-        return Interval(float(np.exp(logs[0])), None, None, logs.size, LEVEL)
-    estimate, low, high, n, level = t_interval(logs, LEVEL)
-    return Interval(float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high)), n, level)
-
-
-def _exact(value: float) -> Interval:
-    return Interval(float(value), float(value), float(value), 0, LEVEL)
+def _ratio(values: np.ndarray) -> Interval:
+    """Geometric mean over seeds of the ratios of the second column to the first."""
+    logs = _logs(values)
+    return over_seeds(logs[:, 1] - logs[:, 0]).map(np.exp)

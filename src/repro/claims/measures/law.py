@@ -14,49 +14,36 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from repro import paper, paths
 from repro.analysis import law
-from repro.analysis.intervals import Interval, t_interval
+from repro.analysis.intervals import LEVEL, Interval, over_seeds
 from repro.analysis.law import LawFit, LeftOut, Prediction, Trajectory
-from repro.claims.curves import ENTROPY, accuracy_curve, by_rollout, common_steps, entropy_curve, level_at_step
+from repro.claims.curves import common_steps, curve, end_level, paired
 from repro.claims.errors import ClaimError, NoEffect
-from repro.claims.measures import per_seed, pooled
+from repro.claims.registry import per_seed, pooled
 from repro.runs import Run
 
-LEVEL = 0.95
-TOKEN_ENTROPY = "entropy/token_mean"
 COEFFICIENTS = ("a", "b", "ceiling")
-FIRST_PART = 0.15
-"""The share of training that the paper fits (Fig. 5)."""
 PAPER_STEPS = 288
 """Gradient steps of the 36 rollouts that the paper fits, at the 8 updates per rollout of Fig. 11."""
 
-# Errors of reading the paper's figures, from the headers of the files in `repro/data`: R as a fraction, H in nats.
-_READING_ERROR = {"fig1": (0.002, 0.005), "7B": (0.0015, 0.005), "32B": (0.0015, 0.008)}
+# Errors of reading the coefficients off Fig. 1 (right), from the header of its file.
 _COEFFICIENT_ERROR = {"a": 0.03, "b": 0.01}  # Of a as a share, of b as a fraction.
 _READINGS = 999
 
 
-def trajectory(run: Run, steps: int | None = None, entropy: str = ENTROPY) -> Trajectory:
-    """The evaluations of a run up to `steps` (the whole run if None), with the entropy column of that name.
+def trajectory(run: Run, steps: int | None = None, entropy: str = "entropy") -> Trajectory:
+    """The evaluations of a run up to `steps` (the whole run if None), with `entropy` or `token_entropy`.
 
     Raises:
         NoEffect: fewer than three evaluations, which no law can be fitted to.
     """
-    curve = entropy_curve(run) if entropy == ENTROPY else _rollout_means(run, entropy)
-    accuracy = accuracy_curve(run)
-    accuracy = accuracy[accuracy["step"] <= (run.config.max_steps if steps is None else steps)]
+    accuracy = curve(run, "accuracy", steps)
     if len(accuracy) < 3:
         raise NoEffect(f"{len(accuracy)} evaluations, but a law needs at least 3")
-    at = accuracy["step"].to_numpy()
-    return Trajectory(at, np.interp(at, curve["step"], curve["entropy"]), accuracy["accuracy"].to_numpy())
-
-
-def _rollout_means(run: Run, column: str) -> pd.DataFrame:
-    """As `entropy_curve`, of another column."""
-    return entropy_curve(run)[["step"]].assign(entropy=by_rollout(run, column).to_numpy())
+    at, path = accuracy["step"].to_numpy(), curve(run, entropy, steps)
+    return Trajectory(at, np.interp(at, path["step"], path[entropy]), accuracy["accuracy"].to_numpy())
 
 
 def _check_fall(points: Trajectory, minimum: float) -> None:
@@ -65,7 +52,7 @@ def _check_fall(points: Trajectory, minimum: float) -> None:
         raise NoEffect(f"entropy changed by {fall:.3f} nat over the fitted stretch, less than {minimum:g}")
 
 
-def fit_run(run: Run, minimum: float, steps: int | None = None, entropy: str = ENTROPY) -> LawFit:
+def fit_run(run: Run, minimum: float, steps: int | None = None, entropy: str = "entropy") -> LawFit:
     """The law fitted to the evaluations of a run up to `steps`; a and b are fractions.
 
     Raises:
@@ -99,12 +86,15 @@ def half_way(points: Trajectory, consumed: float, least: int) -> float:
 
 
 def predict(points: Trajectory, until: float, form: str, minimum: float) -> Prediction:
-    """`law.predict_rest`, with `NoEffect` where the early stretch has too few points or too little entropy."""
+    """`law.predict_rest`, with `NoEffect` where the early stretch has too few points or changes entropy too little."""
     early = points.step <= until
     if early.sum() < 3 or early.all():
         raise NoEffect(f"{early.sum()} of {early.size} evaluations in the early stretch, of which a law needs 3")
     _check_fall(points.split(until)[0], minimum)
-    return law.predict_rest(points, until, form)
+    try:
+        return law.predict_rest(points, until, form)
+    except law.TooFewPoints as error:
+        raise NoEffect(str(error)) from error
 
 
 def _early(run: Run, fraction: float, minimum: float, form: str = "law") -> Prediction:
@@ -165,14 +155,13 @@ def coefficient(run: Run, *, coefficient: str, minimum: float) -> float:
 @per_seed
 def ceiling_gap(run: Run, *, window: float, minimum: float) -> float:
     """The ceiling b - a of the whole run's fit minus the mean accuracy of the last `window` of training."""
-    steps = run.config.max_steps
-    return fit_run(run, minimum).ceiling - level_at_step(run, "accuracy", steps, window * steps)
+    return fit_run(run, minimum).ceiling - end_level(run, "accuracy", window)
 
 
 @per_seed
 def which_entropy(run: Run, *, minimum: float) -> float:
     """RMSE of the law in the token mean of entropy over its RMSE in the mean of response means."""
-    return _ratio(fit_run(run, minimum, entropy=TOKEN_ENTROPY).rmse, fit_run(run, minimum).rmse)
+    return _ratio(fit_run(run, minimum, entropy="token_entropy").rmse, fit_run(run, minimum).rmse)
 
 
 # Early prediction.
@@ -251,21 +240,13 @@ def coefficient_distance(
     Raises:
         NoEffect: no seed in common, or a seed without a fit.
     """
-    pairs = _pairs(references, others)
-    gaps = [relative_gap(reference, other, coefficient, minimum) for reference, other in pairs]
-    if len(gaps) == 1:
-        return Interval(abs(gaps[0]), None, None, 1, LEVEL)
-    estimate, low, high, n, level = t_interval(gaps, LEVEL)
+    estimate, low, high, n, level = over_seeds(
+        [relative_gap(*pair, coefficient, minimum) for pair in paired(references, others)]
+    )
+    if low is None:
+        return Interval(abs(estimate), None, None, n, level)
     nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
     return Interval(abs(estimate), nearest, max(abs(low), abs(high)), n, level)
-
-
-def _pairs(references: Sequence[Run], others: Sequence[Run]) -> list[tuple[Run, Run]]:
-    by_seed = {run.config.seed: run for run in references}
-    pairs = [(by_seed[run.config.seed], run) for run in others if run.config.seed in by_seed]
-    if not pairs:
-        raise NoEffect("no seed in common")
-    return pairs
 
 
 # Size.
@@ -337,9 +318,7 @@ class End(NamedTuple):
 
 def end(run: Run, steps: int, window: float) -> End:
     """Where a run stands after `steps` steps: means over the last `window`, a share of them."""
-    return End(
-        *(level_at_step(run, name, (1 - window / 2) * steps, window * steps) for name in ("entropy", "accuracy"))
-    )
+    return End(*(end_level(run, name, window, steps) for name in ("entropy", "accuracy")))
 
 
 @per_seed
@@ -375,7 +354,7 @@ def paper_trajectories() -> dict[str, Trajectory]:
 
 def _readings(points: Trajectory, name: str) -> list[Trajectory]:
     rng = np.random.default_rng(0)
-    reward, entropy = (rng.uniform(-error, error, (_READINGS, points.step.size)) for error in _READING_ERROR[name])
+    reward, entropy = (rng.uniform(-error, error, (_READINGS, points.step.size)) for error in paper.READING_ERROR[name])
     return [
         dataclasses.replace(points, entropy=np.maximum(points.entropy + h, 0), reward=points.reward + r)
         for h, r in zip(entropy, reward, strict=True)
