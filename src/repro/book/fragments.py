@@ -7,7 +7,7 @@ from fractions import Fraction
 from repro import claims
 from repro.book import display
 from repro.claims import Claim, Finding, Kind, SubClaim, Verdict
-from repro.claims.measures import MEASURES
+from repro.claims.registry import MEASURES
 from repro.runs import Run
 from repro.runs.profiles import Profile
 from repro.tasks.strategies import MIXTURES
