@@ -1,6 +1,6 @@
 """Values from files and people: checked by pydantic, refused in one line that names file, field, value and remedy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -33,13 +33,16 @@ def read(kind: type[Kind], values: Any, source: object) -> Kind:
     try:
         return TypeAdapter(kind).validate_python(values, strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {one_line(error)}") from None
+        raise ConfigError(f"{source}: {one_line(error, values)}") from None
 
 
-def one_line(error: ValidationError) -> str:
-    """What pydantic found wrong first: where, the value, and what it must be."""
+def one_line(error: ValidationError, values: Any = None) -> str:
+    """What pydantic found wrong first: where, the value, and what it must be.
+
+    Items of the lists in ``values`` are named by their ``id`` where they have one, else by their place.
+    """
     first = error.errors(include_url=False)[0]
-    where, value = ".".join(str(part) for part in first["loc"] if part != "[key]"), first["input"]
+    where, value = ".".join(_places(first["loc"], values)), first["input"]
     if first["type"] == "missing":
         return f"{where} is missing"
     if first["type"] == "value_error":
@@ -47,3 +50,13 @@ def one_line(error: ValidationError) -> str:
     found = f"{where}={value!r}" if where else repr(value)
     must = first["msg"].split(" should ")[-1].split(" or instance of ")[0]
     return f"{found} ({type(value).__name__}) is not allowed; it must {must}"
+
+
+def _places(parts: Sequence[str | int], values: Any) -> Iterator[str]:
+    for part in parts:
+        inside = isinstance(values, list) or (isinstance(values, Mapping) and part in values)
+        values = values[part] if inside else None
+        if part != "[key]":
+            yield str(
+                values["id"] if isinstance(part, int) and isinstance(values, Mapping) and "id" in values else part
+            )

@@ -1,6 +1,5 @@
 """What the book is made of: fragments computed from runs and ledger, the pages put together, a strict build."""
 
-import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -73,10 +72,12 @@ def executed(tmp_path):
 @pytest.fixture
 def question(claim, monkeypatch):
     """An open question beside claim 1: two predictions, one of which needs no runs; the ledger of the tests with it."""
-    part = dataclasses.replace(claim.subclaims[0], id="early", title="Early fall", figure="fig-collapse")
-    exact = dataclasses.replace(part, id="exact", title="Exact number", arms=(), figure=None)
-    asked = dataclasses.replace(claim, id="asked", kind=Kind.QUESTION, title="Why early?", subclaims=(part, exact))
-    ledger = claims.Ledger({}, (claim, asked))
+    part = claim.subclaims[0].model_copy(update={"id": "early", "title": "Early fall", "figure": "fig-collapse"})
+    exact = part.model_copy(update={"id": "exact", "title": "Exact number", "arms": (), "figure": None})
+    asked = claim.model_copy(
+        update={"id": "asked", "kind": Kind.QUESTION, "title": "Why early?", "subclaims": (part, exact)}
+    )
+    ledger = claims.load_ledger().model_copy(update={"claims": (claim, asked)})
     monkeypatch.setattr(claims, "load_ledger", lambda: ledger)
     return asked
 

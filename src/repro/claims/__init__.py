@@ -11,7 +11,7 @@ from repro.claims import measures as _measures  # noqa: F401 - registers the mea
 from repro.claims.curves import ACCURACY, ENTROPY
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.findings import Finding, claim_verdict, measure, measure_profile, table
-from repro.claims.ledger import Claim, Criterion, Kind, Ledger, SubClaim, Verdict
+from repro.claims.ledger import Claim, Criterion, Kind, Ledger, Paper, SubClaim, Verdict
 from repro.claims.reading import load_ledger
 from repro.claims.registry import MEASURES
 from repro.claims.verdicts import check_verdicts, read_verdicts, verdicts_path, write_verdicts
@@ -28,6 +28,7 @@ __all__ = [
     "Kind",
     "Ledger",
     "NoEffect",
+    "Paper",
     "SubClaim",
     "Verdict",
     "check_verdicts",

@@ -1,13 +1,21 @@
-"""The claims ledger: its entries as dataclasses. `repro.claims.reading` makes them from `configs/claims/`."""
+"""The claims ledger: what an entry of `configs/claims/` is, checked when it is made."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 from datetime import date
 from enum import StrEnum
-from typing import Any
+from fractions import Fraction
+from typing import Annotated, Any, TypeVar
 
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from repro.checked import Checked
 from repro.claims.errors import ClaimError
+from repro.claims.registry import MEASURES
 from repro.claims.words import spell
+
+# Parts of a run or of its tokens, wherever a measure takes them.
+_PARTS = ("fraction", "window")
 
 
 class Kind(StrEnum):
@@ -37,12 +45,61 @@ class Verdict(StrEnum):
         }[self]
 
 
-@dataclass(frozen=True)
-class Criterion:
+def _number(value: Any) -> float:
+    """A number, or a fraction such as '1/12' written as text."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        return float(Fraction(value))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"must be a number or a fraction such as 1/12, got {value!r}") from None
+
+
+def _kind(value: Any) -> Kind:
+    if value not in list(Kind):
+        raise ValueError(f"must be {' or '.join(Kind)}, got {value!r}")
+    return Kind(value)
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+Item = TypeVar("Item")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _distinct(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    names = Counter(one if isinstance(one, str) else one.id for one in items)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ValueError(f"{twice[0]!r} appears more than once")
+    return items
+
+
+Text = Annotated[str, AfterValidator(_said)]
+Number = Annotated[float, BeforeValidator(_number)]
+# YAML has lists and text.
+Distinct = Annotated[tuple[Item, ...], BeforeValidator(_tuple), AfterValidator(_distinct)]
+
+
+class Criterion(Checked):
     """A closed range; an end that is None is open."""
 
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "Criterion":
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("needs at_least, at_most or both")
+        if None not in (self.at_least, self.at_most) and self.at_least > self.at_most:
+            raise ValueError(f"at_least {self.at_least:g} is above at_most {self.at_most:g}")
+        return self
 
     def holds(self, value: float) -> bool:
         """Whether `value` lies in the range, ends included."""
@@ -62,49 +119,114 @@ class Criterion:
         return " and ".join(f"{word} {spell(value, unit)}" for word, value in ends if value is not None)
 
 
-@dataclass(frozen=True)
-class SubClaim:
-    """One measurable part of a claim, as the ledger states it.
+class SubClaim(Checked):
+    """One measurable part of a claim.
 
     `arms` are the measure's, in its order; empty where it needs no runs. `figure` is the name that a notebook gives the
-    figure of it, None where there is none.
+    figure of it. `recorded` is the verdict's word by profile.
     """
 
-    id: str
-    title: str
-    source: str
-    printed: float | None
-    printed_as: str
-    measure: str
-    arms: tuple[str, ...]
-    arguments: Mapping[str, float | str]
+    id: Text
+    title: Text
+    source: Text
+    printed: Number | None = None
+    printed_as: Text = "not reported"
+    measure: Text
+    arms: Distinct[Text]
+    arguments: dict[str, Any] = Field(default_factory=dict)
     unit: str
     criterion: Criterion
-    reason: str
-    figure: str | None
-    recorded: Mapping[str, Verdict]
+    reason: Text
+    figure: Text | None = None
+    recorded: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("measure")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        if name not in MEASURES:
+            raise ValueError(f"no measure called {name!r} (known: {', '.join(MEASURES)})")
+        return name
+
+    @field_validator("arms")
+    @classmethod
+    def _as_many_as_measured(cls, arms: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if measure := MEASURES.get(info.data.get("measure")):
+            if measure.arms is not None and measure.arms != len(arms):
+                raise ValueError(f"{measure.name} takes {measure.arms} arms, got {', '.join(arms) or 'none'}")
+            if not arms and not measure.pooled:
+                raise ValueError(f"{measure.name} is measured per seed and needs at least one arm")
+        return arms
+
+    @field_validator("arguments")
+    @classmethod
+    def _of_the_measure(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if not (measure := MEASURES.get(info.data.get("measure"))):
+            return given
+        known = measure.arguments
+        required = {name for name, parameter in known.items() if parameter.default is parameter.empty}
+        if not required <= set(given) <= set(known):
+            wanted, got = ", ".join(sorted(known)) or "none", ", ".join(sorted(given)) or "none"
+            raise ValueError(f"{measure.name} takes the arguments {wanted}; got {got}")
+        return {name: _argument(name, value, known[name].annotation) for name, value in given.items()}
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper, or one open question, as the ledger states it.
+def _argument(name: str, value: Any, kind: type) -> float | int | str:
+    """A value of the type that the measure's parameter is annotated with."""
+    if kind is not float:
+        if type(value) is not kind:
+            raise ValueError(f"{name} must be {'an integer' if kind is int else 'text'}, got {value!r}")
+        return value
+    try:
+        number = _number(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+    if name in _PARTS and not 0 < number < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {number:g}")
+    if name == "minimum" and number <= 0:
+        raise ValueError(f"{name} must be positive, got {number:g}")
+    return number
+
+
+class Claim(Checked):
+    """One claim of the paper, or one open question.
 
     `arm` is the arm of the sub-claims that name none themselves; None where all do.
     """
 
-    id: str
+    id: Text
     number: int
-    kind: Kind
-    title: str
-    statement: str
-    source: str
-    page: str
-    arm: str | None
-    minimum_seeds: int
+    kind: Annotated[Kind, BeforeValidator(_kind)] = Kind.CLAIM
+    title: Text
+    statement: Text
+    source: Text
+    page: Text
+    arm: Text | None = None
+    minimum_seeds: Annotated[int, Field(ge=2)]
     written: date
-    reasoning: str
-    recorded: Mapping[str, Verdict]
-    subclaims: tuple[SubClaim, ...]
+    reasoning: Text
+    recorded: dict[str, str] = Field(default_factory=dict)
+    subclaims: Annotated[Distinct[SubClaim], Field(min_length=1)]
+
+    @field_validator("subclaims", mode="before")
+    @classmethod
+    def _with_arms(cls, parts: Any, info: ValidationInfo) -> Any:
+        if not isinstance(parts, list):
+            return parts
+        lacking = [part for part in parts if isinstance(part, dict) and "arms" not in part]
+        if lacking and info.data.get("arm") is None:
+            raise ValueError(f"{lacking[0].get('id')}: arms is missing, and the claim has no arm to take in its place")
+        return [part | {"arms": [info.data["arm"]]} if part in lacking else part for part in parts]
+
+    @model_validator(mode="after")
+    def _recorded_in_its_words(self) -> "Claim":
+        words = [verdict.word(self.kind) for verdict in Verdict]
+        for where, recorded in [("", self.recorded), *((f"{part.id}: ", part.recorded) for part in self.subclaims)]:
+            for profile, word in recorded.items():
+                if word not in words:
+                    raise ValueError(f"{where}recorded.{profile} must be one of {', '.join(words)}, got {word!r}")
+                if where and word == Verdict.PARTLY.word(self.kind):
+                    raise ValueError(f"{where}a sub-claim cannot be recorded as {word}, only a whole claim can")
+        return self
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -116,12 +238,18 @@ class Claim:
         return _named(self.subclaims, subclaim_id, f"sub-claim of {self.id!r}")
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Paper(Checked):
+    """The paper that the claims are of: its key in the bibliography, and the version that was read."""
+
+    key: Text
+    version: Text
+
+
+class Ledger(Checked):
     """All claims, in the order of the files."""
 
-    paper: Mapping[str, str]
-    claims: tuple[Claim, ...]
+    paper: Paper
+    claims: Distinct[Claim]
 
     def claim(self, claim_id: str) -> Claim:
         """The claim called `claim_id`, or a ClaimError naming the known ones."""
@@ -140,9 +268,8 @@ class Ledger:
         return values.pop()
 
 
-def _named(entries: tuple[Any, ...], entry_id: str, what: str) -> Any:
-    for entry in entries:
-        if entry.id == entry_id:
-            return entry
-    known = ", ".join(entry.id for entry in entries)
-    raise ClaimError(f"no {what} called {entry_id!r} in the ledger (known: {known})")
+def _named(entries: Iterable[Any], entry_id: str, what: str) -> Any:
+    by_id = {entry.id: entry for entry in entries}
+    if entry_id not in by_id:
+        raise ClaimError(f"no {what} called {entry_id!r} in the ledger (known: {', '.join(by_id)})")
+    return by_id[entry_id]

@@ -83,13 +83,14 @@ def check_verdicts(profile: str, findings: Sequence[Finding] | None = None, ledg
     moved = []
     for claim in ledger.claims:
         mine = [finding for finding in findings if finding.claim == claim.id]
-        computed = {finding.subclaim: finding.verdict for finding in mine}
+        computed = {finding.subclaim: finding.word for finding in mine}
         pairs = [(f"{claim.id}.{part.id}", part.recorded, computed.get(part.id)) for part in claim.subclaims]
-        pairs.append((claim.id, claim.recorded, claim_verdict(mine) if mine else None))
-        for name, recorded, verdict in pairs:
-            if recorded.get(profile) != verdict:
-                before, now = (one.word(claim.kind) if one else "nothing" for one in (recorded.get(profile), verdict))
-                moved.append(f"{name}: recorded {before}, computed {now}")
+        pairs.append((claim.id, claim.recorded, claim_verdict(mine).word(claim.kind) if mine else None))
+        moved += [
+            f"{name}: recorded {recorded.get(profile, 'nothing')}, computed {word or 'nothing'}"
+            for name, recorded, word in pairs
+            if recorded.get(profile) != word
+        ]
     if moved:
         raise ClaimError(
             f"verdicts of profile {profile!r}: {len(moved)} differ from configs/claims/ ({'; '.join(moved)}); "
