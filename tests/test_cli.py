@@ -213,6 +213,7 @@ def test_help_has_a_line_for_every_command(capsys):
         "notebooks",
         "execute",
         "verdicts",
+        "compare",
         "book",
         "status",
         "profiles",

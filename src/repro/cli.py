@@ -32,10 +32,11 @@ class Parser(argparse.ArgumentParser):
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Train what is missing, execute the notebooks, build the book."""
+    from repro.claims import read_verdicts
     from repro.runs import workflow
 
     page = workflow.reproduce(load_profile(arguments.profile), cores=_cores(arguments.cores))
-    _print_verdicts(arguments.profile)
+    _print_verdicts(read_verdicts(arguments.profile))
     print(f"the book is {page}")
 
 
@@ -122,16 +123,34 @@ def verdicts(arguments: argparse.Namespace) -> int:
     from repro.claims import ClaimError, check_verdicts, measure_profile, write_verdicts
 
     load_profile(arguments.profile)
-    findings = measure_profile(arguments.profile)
-    write_verdicts(arguments.profile, findings)
-    _print_verdicts(arguments.profile)
-    if arguments.check:
-        try:
-            check_verdicts(arguments.profile, findings)
-        except ClaimError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+    findings = measure_profile(arguments.profile, made=not arguments.check)
+    _print_verdicts(findings)
+    if not arguments.check:
+        write_verdicts(arguments.profile, findings)
+        return 0
+    try:
+        check_verdicts(arguments.profile, findings)
+    except ClaimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Hold a study against the repository's records: is every sub-claim's difference one that chance gives?"""
+    from repro.claims import compare as compare_studies
+    from repro.claims import compare_with_records, measure_profile, read_verdicts
+
+    profile = load_profile(arguments.profile).name
+    if arguments.other is None:
+        found, name = compare_with_records(profile), "made here"
+    else:
+        there = read_verdicts(profile, arguments.other)
+        found, name = compare_studies(measure_profile(profile, made=False), there), str(arguments.other)
+    table = found.table("recorded", name)
+    _print_table([tuple(table.columns), *table.itertuples(index=False)])
+    print(found.summary())
+    return int(bool(found.clear))
 
 
 def book(arguments: argparse.Namespace) -> None:
@@ -210,10 +229,9 @@ def _with_overrides(profile: Any, arm: str, seed: int, settings: Sequence[str]) 
     return RunConfig.from_dict(values, source="--set" if settings else "")
 
 
-def _print_verdicts(profile: str) -> None:
-    from repro.claims import load_ledger, read_verdicts
+def _print_verdicts(findings: Sequence[Any]) -> None:
+    from repro.claims import load_ledger
 
-    findings = read_verdicts(profile)
     rows = [("claim", "paper", "ours", "n", "verdict")]
     for claim in load_ledger().claims:
         rows += [
@@ -261,7 +279,16 @@ def parser() -> argparse.ArgumentParser:
     command(notebooks, profile=False)
     command(execute).add_argument("source", type=Path, metavar="FILE", help="a script in notebooks/")
     command(verdicts).add_argument(
-        "--check", action="store_true", help="end with status 1 where a verdict differs from the ledger's"
+        "--check",
+        action="store_true",
+        help="judge the repository's records, and end with status 1 where a verdict differs from the ledger's",
+    )
+    command(compare).add_argument(
+        "other",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="another study's verdicts (default: the runs made here)",
     )
     command(book)
     audited = command(audit, profile=False)

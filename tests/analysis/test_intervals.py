@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from repro.analysis.intervals import centred, exact, over_seeds, stretch_mean, t_interval
+from repro.analysis.intervals import (
+    centred,
+    exact,
+    implied_difference,
+    over_seeds,
+    stretch_mean,
+    t_interval,
+    welch_interval,
+)
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom, as in printed tables.
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}
@@ -72,6 +80,35 @@ def test_one_seed_has_a_value_and_no_interval():
     assert over_seeds([0.6, 0.7, 0.8]) == t_interval([0.6, 0.7, 0.8])
     with pytest.raises(ValueError, match="at least 1"):
         over_seeds([])
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_welch_agrees_with_scipy(level):
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(1, 0.2, 5), rng.normal(0.7, 0.5, 8)
+    expected = scipy_stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
+    found = welch_interval(first, second, level)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.estimate == pytest.approx(first.mean() - second.mean()) and found.n == 13
+    assert welch_interval([1, 1], [0.5, 0.5])[:3] == (0.5, 0.5, 0.5)
+
+
+def test_the_implied_difference_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    # Geometric means of lognormal samples, whose intervals are not symmetric: the truth is e - 1.
+    hits = 0
+    for _ in range(2000):
+        one, other = (t_interval(rng.normal(mean, 0.4, 6)).map(np.exp) for mean in (1.0, 0.0))
+        found = implied_difference(one, other)
+        hits += found.low <= np.e - 1 <= found.high
+    # Six seeds each; taking the wider spread of few seeds for both errors errs towards covering.
+    assert 0.94 < hits / 2000 < 0.985
+
+
+def test_an_implied_difference_at_another_level_is_stretched():
+    one = t_interval([0.6, 0.7, 0.8])
+    found = implied_difference(one, exact(0.0, n=3), 0.99)
+    assert found[:3] == pytest.approx(t_interval([0.6, 0.7, 0.8], 0.99)[:3])
 
 
 def test_intervals_of_other_makings():

@@ -85,6 +85,48 @@ def over_seeds(values: ArrayLike) -> Interval:
     return t_interval(sample) if sample.size > 1 else Interval(float(sample[0]), None, None, 1, LEVEL)
 
 
+def welch_interval(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval:
+    """Mean of `first` minus that of `second`, independent samples, with Welch's t interval; `n` counts both.
+
+    Args:
+        first, second: [n], n >= 2, one value per seed.
+        level: coverage.
+
+    Raises:
+        ValueError: as `t_interval`, for either sample.
+    """
+    groups = [_sample(values, 2) for values in (first, second)]
+    _check_level(level)
+    gap = float(groups[0].mean() - groups[1].mean())
+    parts = [float(group.var(ddof=1)) / group.size for group in groups]
+    half = 0.0
+    if sum(parts) > 0:
+        freedom = sum(parts) ** 2 / sum(part**2 / (group.size - 1) for part, group in zip(parts, groups, strict=True))
+        half = float(scipy_stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(sum(parts)))
+    return Interval(gap, gap - half, gap + half, sum(group.size for group in groups), level)
+
+
+def implied_difference(first: Interval, second: Interval, level: float = LEVEL) -> Interval:
+    """`first` minus `second` with the interval that their own, which need not be symmetric, imply if independent.
+
+    The distance from each estimate to the end of its interval that faces the other stands for its error, and the errors
+    add in squares (Zou and Donner 2008, doi:10.1002/sim.3095). For another `level` than the intervals' they are
+    stretched like Student's t of n - 1 degrees of freedom, n the smaller; with n < 2 like a normal's.
+
+    Args:
+        first, second: intervals with both ends.
+        level: coverage.
+    """
+    _check_level(level)
+    freedom = min(first.n, second.n) - 1
+    law = scipy_stats.t(freedom) if freedom > 0 else scipy_stats.norm()
+    stretch = float(law.ppf((1 + level) / 2) / law.ppf((1 + first.level) / 2))
+    gap = first.estimate - second.estimate
+    below = float(np.hypot(first.estimate - first.low, second.high - second.estimate))
+    above = float(np.hypot(first.high - first.estimate, second.estimate - second.low))
+    return Interval(gap, gap - stretch * below, gap + stretch * above, min(first.n, second.n), level)
+
+
 def stretch_mean(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, low: float, high: float) -> float:
     """Mean over [low, high] of the piecewise-linear curve through the points (x, y).
 

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, signal, special
 from scipy import stats as scipy_stats
 
-from repro.analysis.intervals import Interval, t_interval
+from repro.analysis.intervals import Interval, t_interval, welch_interval
 
 # No vocabulary has e^20 tokens, so no mean per token reaches 20 nats.
 _LARGEST_ENTROPY = 20.0
@@ -293,21 +293,10 @@ def difference(first: Sequence[LawFit], second: Sequence[LawFit], level: float =
             )
     return Coefficients(
         *(
-            _welch([getattr(fit, name) for fit in first], [getattr(fit, name) for fit in second], level)
+            welch_interval([getattr(fit, name) for fit in first], [getattr(fit, name) for fit in second], level)
             for name in Coefficients._fields
         )
     )
-
-
-def _welch(first: Sequence[float], second: Sequence[float], level: float) -> Interval:
-    gap = float(np.mean(first) - np.mean(second))
-    parts = [float(np.var(group, ddof=1)) / len(group) for group in (first, second)]
-    freedom = [len(group) - 1 for group in (first, second)]
-    half = 0.0
-    if sum(parts) > 0:
-        dof = sum(parts) ** 2 / sum(part**2 / free for part, free in zip(parts, freedom, strict=True))
-        half = float(scipy_stats.t.ppf((1 + level) / 2, dof) * np.sqrt(sum(parts)))
-    return Interval(gap, gap - half, gap + half, len(first) + len(second), level)
 
 
 def difference_of_runs(

@@ -8,6 +8,7 @@ The functions that `repro.claims.measures` registers are the only ones the ledge
 """
 
 from repro.claims import measures as _measures  # noqa: F401 - registers the measures
+from repro.claims.comparison import Comparisons, compare, compare_with_records, recorded_studies
 from repro.claims.curves import ACCURACY, ENTROPY
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.findings import Finding, claim_verdict, measure, measure_profile, table
@@ -23,6 +24,7 @@ __all__ = [
     "MEASURES",
     "Claim",
     "ClaimError",
+    "Comparisons",
     "Criterion",
     "Finding",
     "Kind",
@@ -33,10 +35,13 @@ __all__ = [
     "Verdict",
     "check_verdicts",
     "claim_verdict",
+    "compare",
+    "compare_with_records",
     "load_ledger",
     "measure",
     "measure_profile",
     "read_verdicts",
+    "recorded_studies",
     "spell",
     "spell_interval",
     "spell_seeds",

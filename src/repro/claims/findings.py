@@ -211,8 +211,16 @@ def claim_verdict(findings: Sequence[Finding]) -> Verdict:
     return verdicts.pop()
 
 
-def measure_profile(profile: str, ledger: Ledger | None = None) -> list[Finding]:
+def measure_profile(
+    profile: str, ledger: Ledger | None = None, *, made: bool = True, recorded: bool = True
+) -> list[Finding]:
     """Findings for every claim from the recorded runs of a profile; nothing is trained, and each run is read once.
+
+    Args:
+        profile: its name.
+        ledger: the project's if None.
+        made: read the runs made on this machine.
+        recorded: read the runs that come with the repository, where this machine has not made them again.
 
     Raises:
         ReproError: an unknown profile, or a run that is missing, damaged or made by older code.
@@ -220,7 +228,7 @@ def measure_profile(profile: str, ledger: Ledger | None = None) -> list[Finding]
     ledger = ledger or load_ledger()
     loaded = load_profile(profile)
     needed = dict.fromkeys(arm for claim in ledger.claims for arm in claim.arms if arm in loaded.arms)
-    runs = {arm: [load(config) for config in loaded.configs(arm)] for arm in needed}
+    runs = {arm: [load(config, made=made, recorded=recorded) for config in loaded.configs(arm)] for arm in needed}
     return [
         finding
         for claim in ledger.claims

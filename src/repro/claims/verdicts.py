@@ -48,38 +48,42 @@ def write_verdicts(profile: str, findings: Sequence[Finding]) -> Path:
 _STORED_KINDS = {"kind": Kind, "verdict": Verdict, "seeds": tuple, "values": tuple}
 
 
-def read_verdicts(profile: str) -> list[Finding]:
-    """The findings stored by `write_verdicts`.
+def read_verdicts(profile: str, path: Path | None = None) -> list[Finding]:
+    """The findings stored by `write_verdicts` for a profile, here or, with `path`, in a file from elsewhere.
 
     Raises:
-        ClaimError: the file is missing or is not one that `write_verdicts` made.
+        ClaimError: the file is missing, is not one that `write_verdicts` made, or is another profile's.
     """
-    path = verdicts_path(profile)
+    path = path or verdicts_path(profile)
     remedy = f"make them with `make reproduce PROFILE={profile}`"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return [
+        found = [
             Finding(**row | {key: kind(row[key]) for key, kind in _STORED_KINDS.items()}) for row in content["findings"]
         ]
+        if content["profile"] != profile:
+            raise ClaimError(f"{path}: verdicts of profile {content['profile']!r}, not of {profile!r}; name that one")
+        return found
     except FileNotFoundError:
         raise ClaimError(f"{path}: no verdicts for profile {profile!r}; {remedy}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ClaimError(f"{path}: not a verdicts file ({error}); {remedy}") from error
 
 
-def check_verdicts(profile: str, findings: Sequence[Finding] | None = None, ledger: Ledger | None = None) -> None:
-    """Hold computed verdicts against those recorded in the ledger for `profile`.
+def check_verdicts(profile: str, findings: Sequence[Finding], ledger: Ledger | None = None) -> None:
+    """Hold the verdicts of the repository's records against those that the ledger says they have.
+
+    It is no check of runs that were trained anew: `repro.claims.comparison` says why, and compares those.
 
     Args:
         profile: name of the profile.
-        findings: computed findings; those stored by `write_verdicts` if None.
+        findings: of its records.
         ledger: the ledger of the project if None.
 
     Raises:
         ClaimError: names every verdict that moved, that is not recorded, or that was not computed.
     """
-    findings = read_verdicts(profile) if findings is None else findings
-    ledger = load_ledger() if ledger is None else ledger
+    ledger = ledger or load_ledger()
     moved = []
     for claim in ledger.claims:
         mine = [finding for finding in findings if finding.claim == claim.id]

@@ -108,13 +108,14 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-def find(config: RunConfig) -> Found:
-    """Look for a config's record, first among this machine's runs, then among the results in the repository.
+def find(config: RunConfig, *, made: bool = True, recorded: bool = True) -> Found:
+    """Look for a config's record among this machine's runs (`made`), then among the repository's results (`recorded`).
 
     Raises:
         BaseError: when the base policy, which is part of a run's identity, is not there.
     """
-    found = [_examine(config, folder / config.name) for folder in (runs_dir(), results_dir())]
+    folders = (runs_dir(),) * made + (results_dir(),) * recorded
+    found = [_examine(config, folder / config.name) for folder in folders]
     return next((one for status in ("current", "damaged", "stale") for one in found if one.status == status), found[0])
 
 
@@ -123,14 +124,14 @@ def status(config: RunConfig) -> Status:
     return find(config).status
 
 
-def load(config: RunConfig) -> Run:
-    """Read a recorded run.
+def load(config: RunConfig, *, made: bool = True, recorded: bool = True) -> Run:
+    """Read a recorded run, from where `find` looks for it.
 
     Raises:
         RecordError: when it is missing, stale or damaged, naming the run, the file and the remedy.
         BaseError: when the base policy is not there.
     """
-    found = find(config)
+    found = find(config, made=made, recorded=recorded)
     if found.status == "current":
         return Run(config, found.path)
     if found.status == "missing":
