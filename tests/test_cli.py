@@ -214,6 +214,7 @@ def test_help_has_a_line_for_every_command(capsys):
         "execute",
         "verdicts",
         "compare",
+        "results",
         "book",
         "status",
         "profiles",

@@ -229,6 +229,24 @@ def _with_overrides(profile: Any, arm: str, seed: int, settings: Sequence[str]) 
     return RunConfig.from_dict(values, source="--set" if settings else "")
 
 
+def results(arguments: argparse.Namespace) -> int:
+    """Print the README's section on results, from the repository's records."""
+    from repro.claims import measure_profile
+    from repro.claims.results import section, with_section
+
+    profile, readme = load_profile(arguments.profile).name, root() / "README.md"
+    text = section(profile, measure_profile(profile, made=False))
+    print(text)
+    old = readme.read_text(encoding="utf-8")
+    new = with_section(old, text)
+    if arguments.write:
+        readme.write_text(new, encoding="utf-8")
+    elif arguments.check and new != old:
+        print("error: README.md says something else; `python -m repro results --write` corrects it", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _print_verdicts(findings: Sequence[Any]) -> None:
     from repro.claims import load_ledger
 
@@ -290,6 +308,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="another study's verdicts (default: the runs made here)",
     )
+    said = command(results).add_mutually_exclusive_group()
+    said.add_argument("--write", action="store_true", help="put it into README.md")
+    said.add_argument("--check", action="store_true", help="end with status 1 where README.md differs")
     command(book)
     audited = command(audit, profile=False)
     audited.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a file or folder; several are compared")

@@ -1,0 +1,133 @@
+"""The README's section on results: a template in `configs/results.md`, and every number of it from findings.
+
+In the template `{claim}` is a claim's verdict, `{claim.sub_claim}` an estimate with its interval and
+`{claim.sub_claim.printed_as}` any field of that finding; `{claim.tally}`, `{claim.reach[one, another]}` and
+`{claim.sub_claim.lost}` are as `_Claim` and `_Part` say. `{claim.says[sub_claim is reproduced]}` is nothing to read: it
+stands behind a statement in words and refuses findings that say something else.
+"""
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from repro import paths
+from repro.analysis.intervals import LEVEL
+from repro.claims.errors import ClaimError
+from repro.claims.findings import Finding, claim_verdict
+from repro.claims.ledger import Verdict
+from repro.claims.words import spell, spell_interval
+from repro.runs.profiles import load_profile
+
+START, END = "<!-- results: written by `python -m repro results --write` -->", "<!-- end of results -->"
+_WIDTH = 120
+
+
+class _Part:
+    """A finding in the template: its estimate and interval, or one of its fields."""
+
+    def __init__(self, finding: Finding) -> None:
+        self._finding = finding
+
+    def __str__(self) -> str:
+        return self._finding.ours
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finding, name)
+
+    @property
+    def lost(self) -> str:
+        """A difference with its sign turned: what is lost."""
+        one = self._finding
+        return spell_interval(*(None if end is None else -end for end in (one.estimate, one.high, one.low)), one.unit)
+
+
+class _Indexed:
+    """What is asked for in square brackets."""
+
+    def __init__(self, function: Callable[[str], str]) -> None:
+        self._function = function
+
+    def __getitem__(self, asked: str) -> str:
+        return self._function(asked)
+
+
+class _Claim:
+    """A claim in the template: its verdict, and its sub-claims as attributes."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self._findings = {finding.subclaim: finding for finding in findings}
+        self.says, self.reach = _Indexed(self._says), _Indexed(self._reach)
+
+    def __str__(self) -> str:
+        findings = list(self._findings.values())
+        return claim_verdict(findings).word(findings[0].kind)
+
+    def __getattr__(self, name: str) -> _Part:
+        return _Part(self._find(name))
+
+    def _find(self, name: str) -> Finding:
+        if name not in self._findings:
+            raise ClaimError(f"configs/results.md: no sub-claim {name!r} (known: {', '.join(self._findings)})")
+        return self._findings[name]
+
+    @property
+    def tally(self) -> str:
+        """How many sub-claims have which verdict: '8 not reproduced, 1 underpowered'."""
+        counts = Counter(finding.verdict for finding in self._findings.values())
+        kind = next(iter(self._findings.values())).kind
+        return ", ".join(f"{counts[one]} {one.word(kind)}" for one in Verdict if counts[one])
+
+    def _reach(self, names: str) -> str:
+        """How far from zero the intervals of several sub-claims reach."""
+        found = [self._find(name.strip()) for name in names.split(",")]
+        return spell(max(abs(end) for one in found for end in (one.low, one.high)), found[0].unit)
+
+    def _says(self, statement: str) -> str:
+        name, _, word = statement.partition(" is ")
+        finding = self._find(name)
+        if finding.word != word:
+            raise ClaimError(
+                f"configs/results.md says in words that {finding.claim}.{name} is {word}, and it is {finding.word}; "
+                "rewrite the sentence"
+            )
+        return ""
+
+
+def section(profile: str, findings: Sequence[Finding]) -> str:
+    """The section's text, from the findings of a profile's records.
+
+    Raises:
+        ClaimError: the template names a sub-claim that there is not, or says in words what the findings do not.
+    """
+    loaded = load_profile(profile)
+    counts = [len(arm.seeds) for arm in loaded.arms.values()]
+    study = SimpleNamespace(
+        profile=profile,
+        runs=sum(counts),
+        seeds=f"{min(counts)} to {max(counts)} seeds" if len(set(counts)) > 1 else f"{counts[0]} seeds",
+        level=f"{100 * LEVEL:g} %",
+    )
+    by_claim: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_claim.setdefault(finding.claim, []).append(finding)
+    template = (paths.configs_dir() / "results.md").read_text(encoding="utf-8")
+    text = template.format(study=study, **{name: _Claim(group) for name, group in by_claim.items()})
+    return "\n".join(
+        textwrap.fill(line, _WIDTH, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False)
+        for line in text.strip().splitlines()
+    )
+
+
+def with_section(readme: str, text: str) -> str:
+    """A README with the section's text between its two marks.
+
+    Raises:
+        ClaimError: the README lacks them.
+    """
+    before, start, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ClaimError(f"README.md has no section of results; put its place between {START} and {END}")
+    return f"{before}{START}\n{text}\n{END}{after}"

@@ -1,0 +1,75 @@
+"""The README's section on results is written from findings, and no number of it by hand."""
+
+import dataclasses
+import re
+
+import pytest
+
+from repro import claims, paths
+from repro.claims import ClaimError, Verdict
+from repro.claims.results import END, START, section, with_section
+from repro.cli import main
+
+
+@pytest.fixture
+def findings():
+    """A whole study: the one of another machine that is committed."""
+    return claims.read_verdicts("cpu", claims.recorded_studies("cpu")["amd-epyc"])
+
+
+def changed(findings, name, **fields):
+    return [dataclasses.replace(one, **fields) if one.subclaim == name else one for one in findings]
+
+
+def test_the_template_has_no_number_of_its_own():
+    template = (paths.configs_dir() / "results.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"\{[^}]+\}", template)) > 20
+    assert re.findall(r"\d", re.sub(r"\{[^}]+\}", "", template)) == []
+
+
+def test_every_number_is_a_findings(findings):
+    text = section("cpu", findings)
+    assert "76 % (75 to 78 %) of the entropy is gone after a twelfth of training; the paper has 73 %." in text
+    assert "Collapse: reproduced." in text
+    assert "The fixes: 8 not reproduced, 1 underpowered." in text
+    # The difference is -19.1 points (-25.1 to -13.1), which is a loss.
+    assert "costs 19.1 points (13.1 to 25.1 points)" in " ".join(text.split())
+    # The interval that reaches furthest is REINFORCE++'s a: -0.0498.
+    assert "share a and b to within 5 %" in text
+    assert "From profile `cpu`, 230 runs, 2 to 8 seeds an arm, 95 % intervals" in text
+    assert max(map(len, text.splitlines())) <= 120
+    moved = section("cpu", changed(findings, "entropy_twelfth", estimate=0.5, verdict=Verdict.UNDERPOWERED))
+    assert "50 % (75 to 78 %) of the entropy" in moved
+    assert "Collapse: underpowered." in moved
+
+
+def test_words_that_the_findings_do_not_say_are_refused(findings):
+    moved = changed(findings, "size_left_out_b", verdict=Verdict.UNDERPOWERED)
+    with pytest.raises(ClaimError, match=r"law.size_left_out_b is not reproduced, and it is underpowered; rewrite"):
+        section("cpu", moved)
+    with pytest.raises(ClaimError, match=r"no sub-claim 'explore_kl_cov' \(known: explore_clip_higher, "):
+        section("cpu", [one for one in findings if one.subclaim != "explore_kl_cov"])
+
+
+def test_the_readme_has_a_place_for_it():
+    readme = (paths.root() / "README.md").read_text(encoding="utf-8")
+    assert readme.index("## What came out") < readme.index(START) < readme.index(END) < readme.index("## Read, run")
+    assert with_section(f"a\n{START}\nold\n{END}\nb\n", "new") == f"a\n{START}\nnew\n{END}\nb\n"
+    with pytest.raises(ClaimError, match="no section of results"):
+        with_section("a\n", "new")
+
+
+def test_the_command_writes_and_checks(findings, monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(claims, "measure_profile", lambda profile, **where: asked.append(where) or findings)
+    monkeypatch.setattr("repro.cli.root", lambda: tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Name\n{START}\nold\n{END}\nrest\n")
+    assert main(["results", "--check"]) == 1
+    assert "`python -m repro results --write` corrects it" in capsys.readouterr().err
+    assert main(["results"]) == 0 and "old" in readme.read_text()
+    assert main(["results", "--write"]) == 0
+    assert "76 % (75 to 78 %)" in readme.read_text() and readme.read_text().endswith(f"{END}\nrest\n")
+    assert main(["results", "--check"]) == 0
+    # Only the repository's records count.
+    assert asked == [{"made": False}] * 4
