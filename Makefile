@@ -26,7 +26,7 @@ test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest
 
 mutants: $(STAMP) ## Break the code in small ways and see that the tests notice; takes long
-	@$(BIN)/python tests/mutation.py $(ARGS)
+	@$(BIN)/python -m tests.mutation $(ARGS)
 
 notebooks: $(STAMP) ## Make build/ipynb/*.ipynb, for Jupyter and Colab, from notebooks/*.py
 	@$(BIN)/python -m repro notebooks
