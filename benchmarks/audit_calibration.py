@@ -2,7 +2,7 @@
 
 Every recorded run in the folders (by default those of the repository and of this machine) is audited after 10, 20 and
 40 % of its training, as if the rest had not happened, and compared with the rest. A row per run and part goes into
-`benchmarks/results/audit_calibration.csv`; `book/_audit/calibration.md` has the odd seeds, for the thresholds of
+`benchmarks/results/audit_calibration.csv`; `book/_benchmarks/audit.md` has the odd seeds, for the thresholds of
 `repro.audit.core` were tuned on the even ones.
 """
 
@@ -26,7 +26,8 @@ COLUMNS = ("step", "entropy/response_mean", "accuracy/mean", "reward/mean")
 END = 1 / 8
 # A rule that needs no fit, and a threshold that knows no run.
 HALVED, FIXED = 0.5, 1.0
-TABLE = ROOT / "book" / "_audit" / "calibration.md"
+RULES = ("Audit", "Half is gone", "Under 1.0 nat")
+TABLE = ROOT / "book" / "_benchmarks" / "audit.md"
 
 
 def records(folders: Iterable[Path]) -> list[Path]:
@@ -40,8 +41,8 @@ def rows(path: Path) -> Iterator[dict]:
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     (log,) = open_logs(path)
     table = log.read([name for name in COLUMNS if name in log.columns])
-    last = config["steps"]
-    known = {"run": path.name, "task": config["task"], "arm": config["arm"], "seed": config["seed"], "steps": last}
+    last = table["step"].max()
+    known = {"run": path.name, "task": config["task"], "arm": config["arm"], "seed": config["seed"], "steps": int(last)}
     ending = table[table["step"] >= (1 - END) * last].mean()
     for part in PARTS:
         seen = table[table["step"] <= part * last]
@@ -86,9 +87,9 @@ def truth(whole: Audit, ending: pd.Series, score: str) -> dict:
 
 def summary(table: pd.DataFrame) -> list[tuple[str, ...]]:
     """A header and a row per part of training, over all runs of a table."""
-    header = ("Seen", "Runs", "Ceiling given", "Ceiling covered", "Forecast covered", "Error: law", "last value")
-    header += ("sigmoid", "Collapsing: missed", "false alarms", "Halved: missed", "false alarms")
-    header += ("Under 1.0 nat: missed", "false alarms")
+    header = ("Seen of training", "Runs", "Ceilings given", "Ceilings covered", "Forecasts covered")
+    header += ("Error of the law, points", "Error of the last value", "Error of the sigmoid")
+    header += tuple(f"{rule}: {what}" for rule in RULES for what in ("collapses missed", "false alarms"))
     lines = [header]
     for part, seen in table.groupby("part"):
         given, told = seen.dropna(subset=["ceiling_low", "true_ceiling"]), seen.dropna(subset=["forecast_low"])
@@ -140,7 +141,6 @@ def main(arguments: Sequence[str]) -> None:
     folders = [Path(argument) for argument in arguments] or [paths.results_dir(), paths.runs_dir()]
     table = pd.DataFrame([row for path in records(folders) for row in rows(path)])
     table.to_csv(RESULTS / "audit_calibration.csv", index=False, float_format="%.6g")
-    TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(markdown(table), encoding="utf-8")
     for name, half in (("even seeds", table[table["seed"] % 2 == 0]), ("odd seeds", table[table["seed"] % 2 == 1])):
         print(f"{name}:", *("  ".join(line) for line in summary(half)), sep="\n")

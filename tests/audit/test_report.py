@@ -35,7 +35,7 @@ def test_text_names_columns_and_answers(two, capsys):
         "> law LAWFUL. R = 0.",
         "> state COLLAPSED. entropy is 0.011",
         "> groups not answered; what is missing is groups without spread",
-        "> truncation 30 % of the responses are cut",
+        "> truncation LARGE. 30 % of the responses are cut",
         "* change Hold back the tokens of highest covariance",
         "ours: Entropy at the end, KL-Cov over GRPO:",
     ):

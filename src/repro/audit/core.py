@@ -307,7 +307,7 @@ def _runs_test(residuals: np.ndarray) -> tuple[int, float, float]:
 def _ceiling(points: Trajectory | None, fit: LawFit | None, law: Answer) -> Answer:
     missing = law.missing
     if not missing and law.verdict == "does not hold":
-        missing = "a law that holds: the score does not follow e^H here, so b - a bounds nothing"
+        missing = "a law that holds: the score does not follow e^H in what is logged, so b - a bounds nothing"
     if missing:
         return _refusal("ceiling", missing)
     ceiling = _wider(fit.interval(LEVEL, np.random.default_rng(SEED)).ceiling, WIDER_CEILING)
@@ -327,15 +327,18 @@ def _ceiling(points: Trajectory | None, fit: LawFit | None, law: Answer) -> Answ
 def _forecast(
     points: Trajectory | None, fit: LawFit | None, entropy: pd.DataFrame, until: float, missing: str
 ) -> Answer:
-    """The score at the horizon: the law at entropies from today's to that of the present rate, beside its rivals."""
+    """The score at the horizon, beside what rivals say: the law at the entropy that the present rate leads to.
+
+    Its interval reaches from an entropy that stays as it is to that one.
+    """
     if missing:
         return _refusal("forecast", missing)
     now, step, rate = _trend(entropy)
     ahead = until - step
-    ends = [float(np.clip(now * np.exp(rate.estimate * ahead * part), 0, 3 * now)) for part in (0, 0.5, 1)]
-    spans = [fit.interval_at(end, LEVEL, np.random.default_rng(SEED)) for end in ends]
-    low, high = min(span.low for span in spans), max(span.high for span in spans)
-    law = _wider(spans[1]._replace(low=low, high=high), WIDER_FORECAST)
+    then = float(min(now * np.exp(rate.estimate * ahead), 3 * now))
+    stays, goes_on = (fit.interval_at(one, LEVEL, np.random.default_rng(SEED)) for one in (now, then))
+    law = goes_on._replace(low=min(stays.low, goes_on.low), high=max(stays.high, goes_on.high))
+    law = _wider(law, WIDER_FORECAST)
     sigmoid = float(FORMS["sigmoid in steps"](points)(np.array([until]), np.array([np.nan]))[0])
     last = float(points.reward[-1])
     half = points.step[points.step.size // 2 - 1]
@@ -348,7 +351,7 @@ def _forecast(
     )
     values = {"until": until, "last_value": last, "sigmoid": sigmoid}
     values |= {f"error_{short}": error for short, error in errors.items()}
-    return Answer("forecast", sentence, min(errors, key=errors.get), values, {"score": law})
+    return Answer("forecast", sentence, "", values, {"score": law})
 
 
 def _trend(curve: pd.DataFrame) -> tuple[float, float, Interval]:

@@ -179,19 +179,23 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def record(path: Path) -> Log:
-    """A run record of this study. Metrics are measured before their update, so row s stands at s - 1 updates."""
-    metrics, evaluations = (parquet(path / f"{name}.parquet") for name in ("metrics", "evaluations"))
+    """A run record of this study."""
+    return record_log(path.name, parquet(path / "metrics.parquet"), parquet(path / "evaluations.parquet"))
+
+
+def record_log(name: str, metrics: Log, evaluations: Log) -> Log:
+    """The two tables of a run record as one log: metrics of step s are measured before it, at s - 1 updates."""
 
     def read(wanted: Sequence[str]) -> pd.DataFrame:
         parts = []
         for log, before in ((metrics, 1), (evaluations, 0)):
-            names = [name for name in wanted if name in log.columns]
+            names = [one for one in wanted if one in log.columns]
             part = log.read(list(dict.fromkeys(["step", *names])))
             parts.append(part.assign(step=part["step"] - before))
         return pd.concat(parts, ignore_index=True).reindex(columns=list(wanted))
 
-    columns = dict.fromkeys([*metrics.columns, *(name for name in evaluations.columns if name not in metrics.columns)])
-    return Log(path.name, "run record of this study", tuple(columns), read)
+    columns = tuple(dict.fromkeys([*metrics.columns, *evaluations.columns]))
+    return Log(name, "run record of this study", columns, read)
 
 
 def lines(path: Path) -> Log:

@@ -12,7 +12,7 @@ from repro.audit.advice import advise
 from repro.audit.core import Audit
 
 VERSION = 1
-WIDTH = 110
+WIDTH = 92
 # What `--fail-on` names, as states.
 FAILURES = {"collapse": ("collapsing", "collapsed"), "explosion": ("exploding",)}
 
@@ -30,7 +30,7 @@ def _block(found: Audit) -> str:
     lines += [_entry(column.role, f"`{column.name}`: {column.means}") for column in found.columns]
     lines += [_entry("note", note) for note in found.notes]
     for answer in found.answers:
-        verdict = f"{answer.verdict.upper()}. " if answer.question in ("law", "state") and answer.verdict else ""
+        verdict = f"{answer.verdict.upper()}. " if answer.verdict else ""
         lines.append(_entry(answer.question, verdict + answer.sentence, mark=">"))
     return "\n".join(lines)
 

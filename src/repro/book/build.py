@@ -16,7 +16,7 @@ import nbformat
 import yaml
 
 from repro import claims, paths
-from repro.book import fragments
+from repro.book import audits, fragments
 from repro.claims import Finding, Kind
 from repro.errors import ReproError
 from repro.runs import Run, load
@@ -82,6 +82,7 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         "strategies.md": fragments.strategies(),
         "kl_cov.py": (paths.root() / "examples" / "kl_cov.py").read_text(encoding="utf-8"),
     }
+    parts |= audits.worked(runs[0])
     for claim in claims.load_ledger().claims:
         mine = [finding for finding in findings if finding.claim == claim.id]
         parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures)
