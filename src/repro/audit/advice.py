@@ -34,11 +34,10 @@ def entries() -> Sequence[dict]:
 
 
 def _spoken(reference: str) -> str:
-    """A sub-claim of the ledger with its verdicts, as 'Title: reproduced (cpu)'; the smoke profile decides nothing."""
+    """A sub-claim of the ledger with its verdicts, as 'Title: reproduced (cpu)'."""
     claim_id, _, part_id = reference.partition("/")
-    claim = _ledger().claim(claim_id)
-    part = next(part for part in claim.subclaims if part.id == part_id)
-    words = ", ".join(f"{word.word(claim.kind)} ({who})" for who, word in part.recorded.items() if who != "smoke")
+    part = next(part for part in _ledger().claim(claim_id).subclaims if part.id == part_id)
+    words = ", ".join(f"{word} ({profile})" for profile, word in part.recorded.items())
     return f"{part.title}: {words or 'no verdict yet'}"
 
 
