@@ -9,7 +9,7 @@ import yaml
 
 from repro import claims, paths
 from repro.book import build as book
-from repro.book import fragments
+from repro.book import display, fragments
 from repro.book.build import BookError
 from repro.claims import Kind, Verdict
 from repro.runs.profiles import load_profile
@@ -49,7 +49,9 @@ def recorded(make_run):
     """Three runs with provenance, as their records would give them."""
     runs = [make_run(seed) for seed in range(3)]
     return [
-        SimpleNamespace(**vars(run), name=f"grpo-m-seed{seed}-0123456789ab", provenance=provenance(60 + seed))
+        SimpleNamespace(
+            **vars(run), name=f"grpo-m-seed{seed}-0123456789ab", provenance=provenance(60 + seed), recorded=True
+        )
         for seed, run in enumerate(runs)
     ]
 
@@ -179,10 +181,10 @@ def test_exact_numbers_and_missing_arms_do_not_count_as_short(claim, question, r
     verdicts = (Verdict.REPRODUCED, Verdict.REPRODUCED)
     enough = [*claims.measure(claim, recorded), *answers(question, verdicts)]
     assert fragments.shortfall(smoke, enough) == ""
-    assert "no runs" not in fragments.banner(smoke, enough)
+    assert "no runs" not in fragments.banner(smoke, enough, recorded)
     missing = answers(question, verdicts, n=0, estimate=None, low=None, high=None)
     assert fragments.shortfall(smoke, [*enough[:6], *missing]) == ""
-    assert "It has no runs for 2 of 8 verdicts." in fragments.banner(smoke, [*enough[:6], *missing])
+    assert "It has no runs for 2 of 8 verdicts." in fragments.banner(smoke, [*enough[:6], *missing], recorded)
 
 
 def test_a_profile_that_is_short_for_most_verdicts_says_for_how_many(claim, question, recorded, smoke):
@@ -244,18 +246,48 @@ def test_arms_are_told_by_what_they_change(make_run, smoke):
         for arm, own in (("grpo8", {}), ("unclipped", {"epsilon": None}))
     ]
     runs += [make_run(seed, arm="kl_cov", steps_per_generation=8, trainer=control) for seed in (0, 1)]
-    runs = [SimpleNamespace(**vars(run), name=run.name, provenance=provenance(10)) for run in runs]
+    runs = [
+        SimpleNamespace(**vars(run), name=run.name, provenance=provenance(10), recorded=run.config.seed == 1)
+        for run in runs
+    ]
     assert list(fragments._arm_rows(smoke, runs)) == [
-        ("*collapse*", "", "", ""),
-        ("`grpo`", "", "0, 1", "20"),
-        ("*fixes*", "`steps_per_generation` 8", "", ""),
-        ("`grpo8`", "", "0", "10"),
-        ("`unclipped`", "`epsilon` none", "0", "10"),
-        ("`kl_cov`", "`entropy_control` kl_cov, `entropy_control_fraction` 0.02", "0, 1", "20"),
+        ("*collapse*", "", "", "", ""),
+        ("`grpo`", "", "0, 1", "20", "0 made here; 1 recorded"),
+        ("*fixes*", "`steps_per_generation` 8", "", "", ""),
+        ("`grpo8`", "", "0", "10", "made here"),
+        ("`unclipped`", "`epsilon` none", "0", "10", "made here"),
+        (
+            "`kl_cov`",
+            "`entropy_control` kl_cov, `entropy_control_fraction` 0.02",
+            *("0, 1", "20", "0 made here; 1 recorded"),
+        ),
     ]
     settings = fragments.settings(runs)
     assert "* - `steps_per_generation`\n  - 4\n" in settings and "kl_cov" not in settings
     assert "{doc}`/status` says what the other 3 arms change of these." in settings
+
+
+def test_a_copy_says_which_runs_are_recorded_and_which_were_made_for_it(claim, recorded, smoke):
+    findings = claims.measure(claim, recorded)
+    whole = fragments.banner(smoke, findings, recorded)
+    assert "Runs: 3, all recorded in the repository; nothing was trained for this copy." in whole
+    made = [SimpleNamespace(**vars(run) | {"recorded": run is recorded[0]}) for run in recorded]
+    assert "of which 1 are recorded in the repository and 2 were trained" in fragments.banner(smoke, findings, made)
+    assert "Runs: 2, all trained for this copy" in fragments.banner(smoke, findings, made[1:])
+    table = display.provenance(made).set_index("What")["Value"]
+    assert table["Where from"].startswith("Runs: 3, of which 1 are recorded")
+    assert table["Runs"].startswith("grpo, seed 0 (0123456789ab, recorded), seed 1 (0123456789ab, made here), seed 2")
+
+
+def test_other_machines_stand_beside_this_copy(claim, recorded):
+    cpu = load_profile("cpu")
+    text = fragments.machines(cpu, claims.measure(claim, recorded))
+    assert "**amd-epyc.** 6 sub-claims: " in text
+    assert text.count("* - ") == 7 and "* - Sub-claim\n  - This copy\n  - amd-epyc\n  - Difference\n" in text
+    assert "  - 76 % (75 to 78 %)\n" in text
+    assert "No other machine's study of the profile `smoke` is on record." in fragments.machines(
+        load_profile("smoke"), []
+    )
 
 
 def test_the_settings_are_those_of_the_runs(recorded):

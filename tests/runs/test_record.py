@@ -260,11 +260,17 @@ def test_results_of_the_repository_are_read_and_never_written(build, recorded, t
     train = Trainer()
     assert load_or_train(CONFIG, train=train).path == results / CONFIG.name
     assert train.calls == 0 and not build.exists()
+    assert load(CONFIG).recorded and load(CONFIG, made=False).path == results / CONFIG.name
+    with pytest.raises(RecordError, match="is not recorded in .*runs"):
+        load(CONFIG, recorded=False)
     truncate(results / CONFIG.name / "tokens.parquet")
     harmed = contents(results / CONFIG.name)
     assert status(CONFIG) == "damaged"
     assert load_or_train(CONFIG, progress=False, train=train).path == build / "runs" / CONFIG.name
     assert train.calls == 1 and status(CONFIG) == "current" and contents(results / CONFIG.name) == harmed
+    assert not load(CONFIG).recorded
+    with pytest.raises(RecordError, match="is damaged"):
+        load(CONFIG, made=False)
 
 
 SNIPPET = '''

@@ -72,12 +72,13 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         for name, drawing in _figures(notebook).items()
     }
     parts = {
-        "banner.md": fragments.banner(profile, findings),
+        "banner.md": fragments.banner(profile, findings, runs),
         "verdicts.md": fragments.verdict_table(profile, findings, Kind.CLAIM, figures),
         "questions.md": fragments.verdict_table(profile, findings, Kind.QUESTION, figures),
         "command.md": f"```bash\nmake reproduce PROFILE={profile.name}\n```\n",
         "status.md": fragments.status(profile, runs),
         "timing.md": fragments.timing(runs),
+        "machines.md": fragments.machines(profile, findings),
         "config.md": fragments.settings(runs),
         "strategies.md": fragments.strategies(),
         "kl_cov.py": (paths.root() / "examples" / "kl_cov.py").read_text(encoding="utf-8"),

@@ -58,12 +58,28 @@ def table(frame: pd.DataFrame, css: str = "") -> None:
     display({"text/html": html, "text/plain": frame.to_string(index=False)}, raw=True)
 
 
+def origin(runs: Sequence[Run]) -> str:
+    """How many of these runs come with the repository, and how many were made for this copy, in a sentence."""
+    recorded, total = sum(run.recorded for run in runs), len(runs)
+    if recorded == total:
+        return f"Runs: {total}, all recorded in the repository; nothing was trained for this copy."
+    if not recorded:
+        return f"Runs: {total}, all trained for this copy on the machine that made it."
+    return (
+        f"Runs: {total}, of which {recorded} are recorded in the repository and {total - recorded} were trained for "
+        "this copy on the machine that made it."
+    )
+
+
 def provenance(runs: Sequence[Run]) -> pd.DataFrame:
     """What made these runs: a row per field, with every value that occurs among them once."""
     arms: dict[str, list[Run]] = {}
     for run in runs:
         arms.setdefault(run.config.arm, []).append(run)
-    rows: dict[str, list[str]] = {"Runs": [_spelled(arm, members) for arm, members in arms.items()]}
+    rows: dict[str, list[str]] = {
+        "Runs": [_spelled(arm, members) for arm, members in arms.items()],
+        "Where from": [origin(runs)],
+    }
     for run in runs:
         made = run.provenance
         fields = {
@@ -80,6 +96,9 @@ def provenance(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _spelled(arm: str, runs: Sequence[Run]) -> str:
-    """An arm's runs: 'grpo, seed 0 (2bf8282dd822), seed 1 (...): 430 s'; the hash ends the name of the record."""
-    seeds = ", ".join(f"seed {run.config.seed} ({run.name.rpartition('-')[2]})" for run in runs)
+    """An arm's runs: 'grpo, seed 0 (2bf8282dd822, recorded), seed 1 (..., made here): 430 s'; the hash ends a name."""
+    seeds = ", ".join(
+        f"seed {run.config.seed} ({run.name.rpartition('-')[2]}, {'recorded' if run.recorded else 'made here'})"
+        for run in runs
+    )
     return f"{arm}, {seeds}: {sum(run.provenance['seconds'] for run in runs):.0f} s"

@@ -45,16 +45,17 @@ def _range(numbers: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def banner(profile: Profile, findings: Sequence[Finding]) -> str:
-    """A warning if the profile is too small for verdicts, else what the book was made from."""
+def banner(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run]) -> str:
+    """A warning if the profile is too small for verdicts, else what the book was made from; and who made the runs."""
+    origin = f"{display.origin(runs)} {{doc}}`/status` says which." if runs else "It has no runs."
     if short := shortfall(profile, findings):
         return (
             f":::{{warning}}\n{short} It shows that the whole way works, not what the runs of the study say. "
-            "`make reproduce` makes those.\n:::\n"
+            f"`make reproduce` makes those. {origin}\n:::\n"
         )
     missing = sum(finding.n == 0 and finding.estimate is None for finding in findings)
     rest = f" It has no runs for {missing} of {len(findings)} verdicts." if missing else ""
-    return f"This copy shows the profile `{profile.name}`. {profile.description}{rest}\n"
+    return f"This copy shows the profile `{profile.name}`. {profile.description}{rest} {origin}\n"
 
 
 def _count(n: int, noun: str) -> str:
@@ -102,7 +103,7 @@ def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, fig
             continue
         badge = _badge(claims.claim_verdict(list(mine.values())), kind)
         title = f"Claim {claim.number}. {claim.title}" if kind is Kind.CLAIM else claim.title
-        overview.append((f"{{doc}}`{title} </{claim.page}>`", badge, _tally(list(mine.values()), kind)))
+        overview.append((f"{{doc}}`{title} </{claim.page}>`", badge, claims.tally(list(mine.values()))))
         rows = [
             (
                 f"{{doc}}`{part.title} </{claim.page}>`{_figure_link(part, figures)}",
@@ -123,12 +124,6 @@ def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, fig
     counted = "Sub-claims" if kind is Kind.CLAIM else "Predictions"
     header = ("Claim" if kind is Kind.CLAIM else "Question", "Verdict", counted)
     return "\n".join([_list_table(header, overview, "overview"), "Number by number:\n", *details])
-
-
-def _tally(findings: Sequence[Finding], kind: Kind) -> str:
-    """How many findings have which verdict: '5 reproduced, 1 underpowered'."""
-    counts = Counter(finding.verdict for finding in findings)
-    return ", ".join(f"{counts[one]} {one.word(kind)}" for one in Verdict if counts[one])
 
 
 def _notes(findings: Sequence[Finding]) -> str:
@@ -204,13 +199,13 @@ def status(profile: Profile, runs: Sequence[Run]) -> str:
             f"{_count(len(runs), 'run')}, {total / 60:.1f} minutes of training in all, the first started at {started} "
             "(UTC). What an arm changes is said against the settings of its group, and a group's against those of the "
             f"arm `{runs[0].config.arm}` in {{doc}}`/methods`.\n",
-            _list_table(("Arm", "Changes", "Seeds", "Seconds"), _arm_rows(profile, runs), "arms"),
+            _list_table(("Arm", "Changes", "Seeds", "Seconds", "From"), _arm_rows(profile, runs), "arms"),
         ]
     )
 
 
-def _arm_rows(profile: Profile, runs: Sequence[Run]) -> Iterator[tuple[str, str, str, str]]:
-    """A row per group with what its arms share, and one per arm with the rest, its seeds and its runs' seconds."""
+def _arm_rows(profile: Profile, runs: Sequence[Run]) -> Iterator[tuple[str, ...]]:
+    """A row per group with what its arms share, and one per arm with the rest, its seeds, seconds and origin."""
     arms: dict[str, list[Run]] = {}
     for run in runs:
         arms.setdefault(run.config.arm, []).append(run)
@@ -225,12 +220,37 @@ def _arm_rows(profile: Profile, runs: Sequence[Run]) -> Iterator[tuple[str, str,
             for name, value in values[members[0]].items()
             if all(one.get(name) == value for one in values.values())
         }
-        yield f"*{group}*", _changes(plain, shared), "", ""
+        yield f"*{group}*", _changes(plain, shared), "", "", ""
         for arm in members:
             own = {name: value for name, value in values[arm].items() if name not in shared}
             seconds = sum(run.provenance["seconds"] for run in arms[arm])
             seeds = ", ".join(str(run.config.seed) for run in arms[arm])
-            yield f"`{arm}`", _changes(plain, own), seeds, f"{seconds:.0f}"
+            yield f"`{arm}`", _changes(plain, own), seeds, f"{seconds:.0f}", _from(arms[arm])
+
+
+def _from(runs: Sequence[Run]) -> str:
+    """'recorded', 'made here', or which seeds are which."""
+    seeds: dict[str, list[str]] = {}
+    for run in runs:
+        seeds.setdefault("recorded" if run.recorded else "made here", []).append(str(run.config.seed))
+    return "; ".join(word if len(seeds) == 1 else f"{', '.join(members)} {word}" for word, members in seeds.items())
+
+
+def machines(profile: Profile, findings: Sequence[Finding]) -> str:
+    """This copy's numbers beside those of the other machines on record, and which differences chance does not give."""
+    parts = []
+    for machine, path in claims.recorded_studies(profile.name).items():
+        there = claims.read_verdicts(profile.name, path)
+        found = claims.compare(findings, there)
+        moved = sum(one.first.verdict != one.second.verdict for one in found.rows)
+        table = found.table("This copy", machine)
+        parts += [
+            f"**{machine}.** {found.summary()} The words of {_count(moved, 'verdict')} differ, which is no test.\n",
+            f"::::{{dropdown}} Number by number: this copy and {machine}",
+            _list_table(tuple(table.columns), table.itertuples(index=False), "verdicts"),
+            "::::\n",
+        ]
+    return "\n".join(parts) or f"No other machine's study of the profile `{profile.name}` is on record.\n"
 
 
 def _changes(plain: Mapping[str, str], values: Mapping[str, str]) -> str:

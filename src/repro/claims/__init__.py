@@ -11,7 +11,7 @@ from repro.claims import measures as _measures  # noqa: F401 - registers the mea
 from repro.claims.comparison import Comparisons, compare, compare_with_records, recorded_studies
 from repro.claims.curves import ACCURACY, ENTROPY
 from repro.claims.errors import ClaimError, NoEffect
-from repro.claims.findings import Finding, claim_verdict, measure, measure_profile, table
+from repro.claims.findings import Finding, claim_verdict, measure, measure_profile, table, tally
 from repro.claims.ledger import Claim, Criterion, Kind, Ledger, Paper, SubClaim, Verdict
 from repro.claims.reading import load_ledger
 from repro.claims.registry import MEASURES
@@ -46,6 +46,7 @@ __all__ = [
     "spell_interval",
     "spell_seeds",
     "table",
+    "tally",
     "verdicts_path",
     "write_verdicts",
 ]

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -209,6 +210,12 @@ def claim_verdict(findings: Sequence[Finding]) -> Verdict:
     if Verdict.UNDERPOWERED in verdicts:
         return Verdict.UNDERPOWERED
     return verdicts.pop()
+
+
+def tally(findings: Sequence[Finding]) -> str:
+    """How many findings of a claim have which verdict: '5 reproduced, 1 underpowered'."""
+    counts = Counter(finding.verdict for finding in findings)
+    return ", ".join(f"{counts[one]} {one.word(findings[0].kind)}" for one in Verdict if counts[one])
 
 
 def measure_profile(

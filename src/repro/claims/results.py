@@ -7,7 +7,6 @@ stands behind a statement in words and refuses findings that say something else.
 """
 
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +14,7 @@ from typing import Any
 from repro import paths
 from repro.analysis.intervals import LEVEL
 from repro.claims.errors import ClaimError
-from repro.claims.findings import Finding, claim_verdict
-from repro.claims.ledger import Verdict
+from repro.claims.findings import Finding, claim_verdict, tally
 from repro.claims.words import spell, spell_interval
 from repro.runs.profiles import load_profile
 
@@ -75,9 +73,7 @@ class _Claim:
     @property
     def tally(self) -> str:
         """How many sub-claims have which verdict: '8 not reproduced, 1 underpowered'."""
-        counts = Counter(finding.verdict for finding in self._findings.values())
-        kind = next(iter(self._findings.values())).kind
-        return ", ".join(f"{counts[one]} {one.word(kind)}" for one in Verdict if counts[one])
+        return tally(list(self._findings.values()))
 
     def _reach(self, names: str) -> str:
         """How far from zero the intervals of several sub-claims reach."""

@@ -71,6 +71,11 @@ class Run:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the record comes with the repository; else it was made on this machine."""
+        return self.path.is_relative_to(results_dir())
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """A row per optimizer step, measured before its update: row 1 is the base policy. Entropy in nats."""
