@@ -16,7 +16,7 @@ import transformers
 from transformers import GenerationConfig
 
 from benchmarks.harness import RESULTS, Comparison, Method, measure, record
-from repro.policies.base import load_base
+from repro import policies
 from repro.policies.sampling import pad_left, sample_tokens
 from repro.tasks import get_task
 
@@ -30,7 +30,7 @@ Tokens = list[list[int]]
 
 def comparison(base: str, prompts: int, samples: int) -> Comparison:
     """One rollout: `samples` completions of each of `prompts` problems, at most `LENGTH` tokens each."""
-    model, tokenizer = load_base(base)
+    model, tokenizer = policies.load(base)
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     encoded = tokenizer(list(get_task("arithmetic").dataset("train", 0, prompts)["prompt"]))["input_ids"]
 

@@ -33,6 +33,7 @@ from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 
 from repro.policies.family import make_model, make_tokenizer, non_embedding_parameters
+from repro.tasks import get_task
 from repro.trainer import CovGRPOConfig, CovGRPOTrainer
 
 RECORD = Path(__file__).parent / "results" / "trainer.csv"
@@ -104,7 +105,7 @@ def reward(completions: list[str], **_: object) -> list[float]:
 
 def make(arm: str, options: argparse.Namespace, steps: int, callbacks: list[TrainerCallback], **overrides: Any):
     cls, config, more = ARMS[arm]
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(get_task("arithmetic"))
     torch.manual_seed(0)
     model = make_model(options.size, tokenizer)
     prompts = [f"{n % 10}+{n // 10 % 10}-{n // 100 % 10}*{n // 1000 % 10}:" for n in range(10_000)]
@@ -174,7 +175,7 @@ def rows(options: argparse.Namespace, measured: dict[str, np.ndarray]) -> list[d
         "device": torch.cuda.get_device_name() if cuda else cpu,
         "threads": torch.get_num_threads(),
         **{name: importlib.metadata.version(name) for name in ("torch", "trl", "transformers")},
-        "parameters": non_embedding_parameters(make_model(options.size, make_tokenizer())),
+        "parameters": non_embedding_parameters(make_model(options.size, make_tokenizer(get_task("arithmetic")))),
         "sequences": options.sequences,
         "length": options.length,
         "updates": options.updates,

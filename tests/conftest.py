@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import repro.runs.config
+import repro.policies.embedded
 import repro.runs.record
 from repro import paths
 from repro.runs import RunConfig
@@ -27,7 +27,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("m", "s"):
         (bases / name).mkdir(parents=True)
         (bases / name / "model.safetensors").write_bytes(name.encode() * 100)
-    monkeypatch.setattr(repro.runs.config, "bases_dir", lambda: bases)
+    monkeypatch.setattr(repro.policies.embedded, "bases_dir", lambda: bases)
     monkeypatch.setattr(repro.runs.record, "results_dir", lambda: tmp_path / "results")
     monkeypatch.setenv("REPRO_BUILD", str(tmp_path / "build"))
     return tmp_path / "build"

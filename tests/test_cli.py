@@ -33,6 +33,7 @@ def trained(monkeypatch):
             tokens=pd.DataFrame({"step": [1]}),
             probe=pd.DataFrame({"step": []}),
             timing={"update": 0.1},
+            threads=1,
         )
 
     module = ModuleType("repro.runs.training")

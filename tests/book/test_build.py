@@ -13,7 +13,7 @@ from repro.book import display, fragments
 from repro.book.build import BookError
 from repro.claims import Kind, Verdict
 from repro.runs.profiles import load_profile
-from repro.tasks.strategies import MIXTURES
+from repro.tasks.arithmetic.strategies import MIXTURES
 
 PAGES = paths.root() / "book"
 

@@ -9,8 +9,8 @@ import torch
 from scipy.stats import chisquare
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
+from repro import policies
 from repro.policies import sampling
-from repro.policies.base import load_base
 from repro.policies.sampling import pad_left, sample_tokens
 from repro.tasks import get_task
 
@@ -21,7 +21,7 @@ LONGEST = 3
 
 @pytest.fixture(scope="module")
 def base():
-    return load_base("s")
+    return policies.load("s")
 
 
 @pytest.fixture(scope="module")

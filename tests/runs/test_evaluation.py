@@ -7,12 +7,12 @@ import torch
 from repro.policies.family import make_model, make_tokenizer
 from repro.runs import evaluation
 from repro.runs.evaluation import evaluate, fixed_seed, pass_at_k, sample
-from repro.tasks import get_task
+from repro.tasks.arithmetic import ARITHMETIC
 
 
 @pytest.fixture(scope="module")
 def policy():
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(ARITHMETIC)
     torch.manual_seed(0)
     return make_model("s", tokenizer), tokenizer
 
@@ -26,14 +26,14 @@ def test_pass_at_k_by_hand():
 
 def test_evaluation_leaves_the_random_state_alone_and_repeats(policy):
     model, tokenizer = policy
-    problems = get_task("arithmetic").dataset("validation", 0, 12)
+    problems = ARITHMETIC.dataset("validation", 0, 12)
     settings = {"samples": 4, "temperature": 1.0, "max_completion_length": 6}
     model.train()
     before = torch.get_rng_state()
-    first = evaluate(model, tokenizer, problems, seed=1, **settings)
+    first = evaluate(model, tokenizer, ARITHMETIC, problems, seed=1, **settings)
     assert torch.equal(before, torch.get_rng_state())
     assert model.training
-    assert evaluate(model, tokenizer, problems, seed=1, **settings) == first
+    assert evaluate(model, tokenizer, ARITHMETIC, problems, seed=1, **settings) == first
     assert set(first) >= {"accuracy/mean", "accuracy/greedy", "accuracy/pass@2", "accuracy/pass@4", "k"}
     assert "accuracy/pass@8" not in first
     levels = {f"accuracy/level_{level}" for level in problems["level"]}
@@ -42,7 +42,7 @@ def test_evaluation_leaves_the_random_state_alone_and_repeats(policy):
 
 def test_accuracy_counts_right_completions(policy, monkeypatch):
     model, tokenizer = policy
-    problems = get_task("arithmetic").dataset("validation", 0, 2)
+    problems = ARITHMETIC.dataset("validation", 0, 2)
     right, wrong = [f"={answer}" for answer in problems["answer"]], "=x"
 
     def completions(model, tokenizer, prompts, samples=1, *, temperature, max_completion_length):
@@ -50,7 +50,8 @@ def test_accuracy_counts_right_completions(policy, monkeypatch):
         return [right[0], wrong, wrong, wrong] if temperature else [wrong, right[1]]
 
     monkeypatch.setattr("repro.runs.evaluation.sample", completions)
-    result = evaluate(model, tokenizer, problems, samples=2, temperature=1.0, max_completion_length=4, seed=0)
+    settings = {"samples": 2, "temperature": 1.0, "max_completion_length": 4}
+    result = evaluate(model, tokenizer, ARITHMETIC, problems, seed=0, **settings)
     assert result["accuracy/mean"] == 0.25
     assert result["accuracy/greedy"] == 0.5
     assert result["accuracy/pass@2"] == 0.5

@@ -6,10 +6,10 @@ import pytest
 
 import repro.runs.profiles
 from repro.errors import ConfigError
-from repro.policies.base import RECIPES, SHIPPED
+from repro.policies.recipes import RECIPES, SHIPPED
 from repro.runs import RunConfig
 from repro.runs.profiles import load_profile, profile_names
-from repro.runs.training import trainer_config
+from repro.runs.trainer_config import trainer_config
 
 ARMS = """\
 main:

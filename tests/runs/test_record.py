@@ -47,6 +47,7 @@ class Trainer:
             tokens=pd.DataFrame({"token": ["=", "7"], "log_prob": [-0.5, np.nan], "selected": [True, False]}),
             probe=pd.DataFrame({"step": [1, 3], "lemma1": rng.random(2)} if config.probe_every else {}),
             timing={"generation": 1.23456, "update": 0.5, "generated_tokens": 321},
+            threads=3,
         )
 
 
@@ -93,7 +94,8 @@ def test_provenance_says_what_the_result_depends_on(recorded):
     assert provenance["base_sha256"] == CONFIG.base_sha256
     assert provenance["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert provenance["versions"]["pandas"] == pd.__version__
-    assert set(provenance) >= {"commit", "dirty", "device", "device_name", "platform", "started", "threads"}
+    assert set(provenance) >= {"commit", "dirty", "device", "device_name", "platform", "started"}
+    assert provenance["threads"] == 3
     assert provenance["started"].endswith("+00:00")
     tables = [f"{table}.parquet" for table in ("evaluations", "metrics", "probe", "tokens")]
     assert sorted(provenance["sha256"]) == ["config.json", *tables]
@@ -332,6 +334,16 @@ def test_fingerprint_covers_what_training_imports(package):
     ]
 
 
+def test_fingerprint_covers_what_a_registry_names(package):
+    before = fingerprint(package)
+    entries = 'THINGS = {"one": "repro.unrelated:F", "no": "unrelated:F", 1: "a:b"}'
+    (package / "more" / "deeper.py").write_text(entries)
+    assert "repro.unrelated" in training_modules(package)
+    with_entry = fingerprint(package)
+    (package / "unrelated.py").write_text("F = 7\n")
+    assert len({before, with_entry, fingerprint(package)}) == 3
+
+
 def test_fingerprint_covers_this_projects_training():
     modules = set(training_modules(paths.root() / "src" / "repro"))
     assert modules >= {
@@ -344,11 +356,10 @@ def test_fingerprint_covers_this_projects_training():
             "repro.trainer.advantages",
         ),
         *(
-            "repro.policies.base",
-            "repro.policies.family",
+            "repro.policies.embedded",
             "repro.policies.sampling",
             "repro.tasks.arithmetic",
-            "repro.tasks.strategies",
+            "repro.tasks.arithmetic.strategies",
         ),
     }
     assert not modules & {"repro.claims", "repro.book.figures", "repro.book.notebook", "repro.cli", "repro.runs.record"}

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from repro import policies
 from repro.errors import BaseError, ConfigError
-from repro.policies.base import load_base
-from repro.runs import RunConfig, training
-from repro.runs.training import Stopwatch, train, trainer_config
+from repro.runs import RunConfig, stopwatch, study_trainer
+from repro.runs.trainer_config import trainer_config
+from repro.runs.training import train
 from repro.seeds import derive_seed
-from repro.tasks.arithmetic import apply
+from repro.tasks.arithmetic.chains import apply
 
 TINY = RunConfig(
     base="s",
@@ -95,6 +96,7 @@ def test_the_number_of_threads_changes_no_bit(trained):
     finally:
         torch.set_num_threads(threads)
     pd.testing.assert_frame_equal(result.metrics, again.metrics, check_exact=True)
+    assert result.threads == again.threads == 1
 
 
 def test_evaluating_more_often_changes_no_training(trained):
@@ -160,7 +162,7 @@ def test_micro_batches_change_the_memory_and_not_the_step(trainer):
 
 def test_completions_meet_their_own_prompts(monkeypatch):
     """With a sampler that knows the answers, every reward is 1: no completion is scored against another's prompt."""
-    _, tokenizer = load_base(TINY.base)
+    _, tokenizer = policies.load(TINY.base)
 
     def answer(prompt):
         text = tokenizer.decode(prompt).rstrip(":")
@@ -173,10 +175,23 @@ def test_completions_meet_their_own_prompts(monkeypatch):
         assert len(set(map(tuple, prompts))) == len(prompts) == TINY.prompts_per_rollout
         return [answer(prompt) for prompt in prompts for _ in range(samples)]
 
-    monkeypatch.setattr(training, "sample_tokens", know)
+    monkeypatch.setattr(study_trainer, "sample_tokens", know)
     metrics = train(changed(probe_every=0, eval_prompts=2)).metrics
     assert metrics["reward/mean"].dropna().tolist() == [1, 1, 1]
     assert metrics["completion_length/mean"].dropna().tolist() == [3, 3, 3]
+
+
+def test_both_samplers_train_and_are_named_for_what_they_are(trained):
+    own, _ = trained
+    short = {"max_steps": 2, "probe_every": 0, "eval_prompts": 4}
+    trl = train(changed(sampler="trl", trainer={"top_p": 0.999}, **short))
+    assert trl.metrics["step"].tolist() == [1, 2]
+    # Other draws from the same policy: another rollout, of as much entropy.
+    first, other = own.metrics.iloc[0], trl.metrics.iloc[0]
+    assert first["completion_length/mean"] != other["completion_length/mean"]
+    assert other["entropy/response_mean"] == pytest.approx(first["entropy/response_mean"], rel=0.15)
+    assert trl.timing["generation"] > 0
+    assert trl.timing["generated_tokens"] == pytest.approx(64 * other["completion_length/mean"])
 
 
 def test_random_rewards_are_no_ones_merit(trained):
@@ -193,23 +208,23 @@ def test_random_rewards_are_no_ones_merit(trained):
 
 def test_stopwatch_counts_no_second_twice(monkeypatch):
     now = 100.0
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now)
-    stopwatch = Stopwatch()
-    with stopwatch("outer"):
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now)
+    clock = stopwatch.Stopwatch()
+    with clock("outer"):
         now += 1
-        with stopwatch("inner"):
+        with clock("inner"):
             now += 10
-            with stopwatch("outer"):
+            with clock("outer"):
                 now += 100
             now += 20
-        with pytest.raises(ZeroDivisionError), stopwatch("failing"):
+        with pytest.raises(ZeroDivisionError), clock("failing"):
             now += 1000
             raise ZeroDivisionError
         now += 2
     now += 5000
-    with stopwatch("inner"):
+    with clock("inner"):
         now += 40
-    assert stopwatch.seconds == {"outer": 103, "inner": 70, "failing": 1000}
+    assert clock.seconds == {"outer": 103, "inner": 70, "failing": 1000}
 
 
 def test_no_clip_is_infinity_and_further_fields_reach_the_trainer(tmp_path):
@@ -233,7 +248,7 @@ def test_no_clip_is_infinity_and_further_fields_reach_the_trainer(tmp_path):
         ),
         ({"learning_rate": 1e-3}, "'learning_rate' is decided by the run's own fields"),
         ({"gradient_accumulation_steps": 2}, "'gradient_accumulation_steps' is decided by the run's own fields"),
-        ({"top_p": 0.9}, "'top_p' would do nothing, because runs do not use TRL's sampler"),
+        ({"top_p": 0.9}, "'top_p' is one of TRL's sampler and would do nothing with sampler='own'; remove it, or set"),
     ],
 )
 def test_a_wrong_trainer_field_is_named(trainer, message, tmp_path):
@@ -242,8 +257,18 @@ def test_a_wrong_trainer_field_is_named(trainer, message, tmp_path):
 
 
 def test_a_missing_base_is_one_clear_error():
-    with pytest.raises(BaseError, match="python -m repro bases nowhere"):
+    with pytest.raises(BaseError, match="base policy 'nowhere' is missing: .*; no recipe makes it"):
         train(RunConfig(base="nowhere", max_steps=1))
+
+
+def test_a_base_that_cannot_read_the_task_is_one_clear_error(monkeypatch):
+    class Words:
+        def dataset(self, *_):
+            return {"prompt": ["seven plus two"]}
+
+    monkeypatch.setattr("repro.runs.training.get_task", lambda name: Words())
+    with pytest.raises(BaseError, match="base policy 's' has no tokens for the prompt 'seven plus two' of task 'arith"):
+        train(TINY)
 
 
 def test_seeds_depend_on_every_part():

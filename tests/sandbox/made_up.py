@@ -24,6 +24,7 @@ class Trained:
     tokens: pd.DataFrame
     probe: pd.DataFrame
     timing: dict[str, float]
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def train(config, *, on_step=None):
             **{"generation": 3.1, "scoring": 0.8, "update": 5.2, "other": 0.9, "evaluation": 1.4},
             "generated_tokens": config.max_steps * tokens_of_a_step(config),
         },
+        1,
     )
 
 

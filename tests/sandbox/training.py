@@ -22,6 +22,7 @@ class Trained:
     tokens: pd.DataFrame
     probe: pd.DataFrame
     timing: dict[str, float]
+    threads: int
 
 
 def train(config, *, on_step=None):
@@ -45,4 +46,5 @@ def train(config, *, on_step=None):
         pd.DataFrame({"step": [1, 1], "sequence": [0, 0], "position": [0, 1], "token": ["=", "7"]}),
         pd.DataFrame(),
         {"generation": 2.0, "scoring": 1.0, "update": 4.0, "other": 1.0, "evaluation": 1.0, "generated_tokens": 800},
+        1,
     )

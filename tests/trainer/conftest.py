@@ -13,6 +13,7 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from repro.policies.family import make_model, make_tokenizer
 from repro.seeds import derive_seed
+from repro.tasks import get_task
 from repro.trainer import CovGRPOConfig, CovGRPOTrainer
 
 IGNORED = (
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return make_tokenizer()
+    return make_tokenizer(get_task("arithmetic"))
 
 
 @pytest.fixture

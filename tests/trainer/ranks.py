@@ -14,6 +14,7 @@ import torch
 from transformers import PrinterCallback
 
 from repro.policies.family import make_model, make_tokenizer
+from repro.tasks import get_task
 from repro.trainer import CovGRPOConfig
 
 spec = importlib.util.spec_from_file_location("kit", Path(__file__).with_name("conftest.py"))
@@ -46,7 +47,7 @@ def main(folder: Path, settings: dict) -> None:
     folder.mkdir(exist_ok=True)
     warnings.simplefilter("ignore")
     backend = {"ddp_backend": "gloo"} if int(os.environ.get("WORLD_SIZE", "1")) > 1 else {}
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(get_task("arithmetic"))
     torch.manual_seed(1)
     reward = half if settings.pop("reward", "text") == "half" else kit.text_reward
     trainer = Watched(

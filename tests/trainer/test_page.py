@@ -9,8 +9,7 @@ import sys
 import pytest
 from trl import GRPOConfig
 
-from repro import paths
-from repro.policies.base import load_base
+from repro import paths, policies
 from repro.trainer import PRESETS, CovGRPOConfig
 
 from .conftest import history
@@ -76,7 +75,7 @@ def test_page_has_every_metric(train):
 
 @pytest.mark.slow
 def test_example_runs_as_printed(tmp_path):
-    load_base("s")
+    policies.load("s")
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)],
         cwd=tmp_path,

@@ -10,7 +10,7 @@ from repro.claims import Claim, Finding, Kind, SubClaim, Verdict
 from repro.claims.registry import MEASURES
 from repro.runs import Run
 from repro.runs.profiles import Profile
-from repro.tasks.strategies import MIXTURES
+from repro.tasks.arithmetic.strategies import MIXTURES
 
 # Settings that tell runs apart without being a choice of method.
 OWN_TO_RUN = ("arm", "seed")

@@ -1,58 +1,68 @@
-"""The embedded family: Qwen2-architecture policies of several sizes over a character tokenizer.
+"""The embedded family: Qwen2-architecture policies of several sizes over the tokens of a task.
 
-Depth stays at two layers and only the width changes, so that size is one number. Non-embedding parameters, with
-4 d^2 for attention, 12 d^2 for the gated MLP of width 4 d and a little for biases and norms:
-xs 0.03 M, s 0.13 M, sm 0.30 M, m 0.53 M, l 2.1 M, xl 8.4 M.
+Non-embedding parameters, with 4 d^2 a layer for attention, 12 d^2 for the gated MLP of width 4 d and a little for
+biases and norms: xs 0.03 M, s 0.13 M, sm 0.30 M, m 0.53 M, l 2.1 M, xl 8.4 M.
 """
+
+from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from repro.errors import ConfigError
-from repro.tasks.arithmetic import ANSWER_MARK, END_OF_PROMPT, OPERATORS
+from repro.tasks import Task
 
-WIDTHS = {"xs": 32, "s": 64, "sm": 96, "m": 128, "l": 256, "xl": 512}
-LAYERS = 2
+
+class Size(NamedTuple):
+    """A shape of policy."""
+
+    width: int
+    layers: int = 2
+
+
+SIZES = {"xs": Size(32), "s": Size(64), "sm": Size(96), "m": Size(128), "l": Size(256), "xl": Size(512)}
 HEAD_WIDTH = 32
-MAX_LENGTH = 64
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
-CHARACTERS = "0123456789" + OPERATORS + END_OF_PROMPT + ANSWER_MARK + "spg"
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token a character, saved and loaded like any other of transformers."""
-    vocabulary = {token: index for index, token in enumerate([PAD, EOS, UNKNOWN, *CHARACTERS])}
+def make_tokenizer(task: Task) -> PreTrainedTokenizerFast:
+    """A tokenizer with the task's own tokens, saved and loaded like any other of transformers."""
+    vocabulary = {token: index for index, token in enumerate([PAD, EOS, UNKNOWN, *task.tokens])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
+    if task.separator:
+        # Without a decoder, tokens are put together with spaces.
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+        tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=EOS,
         unk_token=UNKNOWN,
         padding_side="left",
-        model_max_length=MAX_LENGTH,
+        model_max_length=task.longest,
         clean_up_tokenization_spaces=False,
     )
 
 
 def make_model(size: str, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
-    """An untrained policy of a size in ``WIDTHS``, initialised from torch's global generator.
+    """An untrained policy of a size in ``SIZES``, initialised from torch's global generator.
 
     Raises:
         ConfigError: for an unknown size, naming the known ones.
     """
-    if size not in WIDTHS:
-        raise ConfigError(f"size={size!r} is unknown; the sizes are {', '.join(WIDTHS)}")
-    width = WIDTHS[size]
+    if size not in SIZES:
+        raise ConfigError(f"size={size!r} is unknown; the sizes are {', '.join(SIZES)}")
+    width, layers = SIZES[size]
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=4 * width,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=width // HEAD_WIDTH,
         num_key_value_heads=width // HEAD_WIDTH,
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=tokenizer.model_max_length,
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

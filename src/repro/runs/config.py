@@ -5,15 +5,13 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
+from repro import policies
 from repro.checked import Checked, one_line
-from repro.errors import BaseError, ConfigError
-from repro.paths import bases_dir
+from repro.errors import ConfigError
 
 Scalar = bool | int | float | str | None
 
@@ -151,23 +149,12 @@ class RunConfig(Checked):
 
     @property
     def base_sha256(self) -> str:
-        """SHA-256 of the base policy's weights.
+        """The identity of the base policy: of an embedded one, SHA-256 of its weights.
 
         Raises:
             BaseError: when the base policy is not there.
         """
-        path = bases_dir() / self.base / "model.safetensors"
-        try:
-            stat = path.stat()
-        except OSError:
-            from repro.policies.base import remedy  # it imports torch, which takes seconds
-
-            present = sorted(folder.parent.name for folder in bases_dir().glob("*/model.safetensors"))
-            raise BaseError(
-                f"base policy {self.base!r} is missing: there is no {path}; "
-                f"present are {', '.join(present) or 'none'}; {remedy(self.base)}"
-            ) from None
-        return _sha256(path, stat.st_size, stat.st_mtime_ns)
+        return policies.identity(self.base)
 
     @property
     def identity(self) -> str:
@@ -178,10 +165,3 @@ class RunConfig(Checked):
     def name(self) -> str:
         """Readable and unique: arm, base, seed and identity."""
         return f"{self.arm}-{self.base}-seed{self.seed}-{self.identity}"
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, modified_ns: int) -> str:
-    """Hash of a file; size and time of change are in the signature so that a changed file is hashed again."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

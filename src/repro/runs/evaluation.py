@@ -11,7 +11,7 @@ from scipy.special import comb
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from repro.policies.sampling import sample_tokens
-from repro.tasks.arithmetic import verify
+from repro.tasks import Task
 
 ROWS = 2048
 """Completions sampled side by side."""
@@ -67,6 +67,7 @@ def pass_at_k(correct: np.ndarray, samples: int, k: int) -> float:
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    task: Task,
     problems: Dataset,
     *,
     samples: int,
@@ -74,7 +75,7 @@ def evaluate(
     max_completion_length: int,
     seed: int,
 ) -> dict[str, float]:
-    """Accuracy on ``problems`` from ``samples`` completions each and from one greedy completion each.
+    """Accuracy on ``problems`` of a task from ``samples`` completions each and from one greedy completion each.
 
     The random draws depend on ``seed`` alone, and the caller's generators are left untouched, so that evaluating more
     or less often does not change a training run.
@@ -96,13 +97,14 @@ def evaluate(
         )
         greedy = sample(model, tokenizer, prompts, temperature=0, max_completion_length=max_completion_length)
     right = np.array(
-        [verify(completion, answers[index // samples]) for index, completion in enumerate(completions)]
+        [task.verify(completion, answers[index // samples]) for index, completion in enumerate(completions)]
     ).reshape(len(prompts), samples)
     levels = pd.Series(right.mean(axis=1)).groupby(np.array(problems["level"])).mean()
     powers = [k for k in (2**power for power in range(1, 11)) if k <= samples]
+    greedily = [task.verify(completion, answer) for completion, answer in zip(greedy, answers, strict=True)]
     return {
         "accuracy/mean": float(right.mean()),
-        "accuracy/greedy": float(np.mean([verify(text, answer) for text, answer in zip(greedy, answers, strict=True)])),
+        "accuracy/greedy": float(np.mean(greedily)),
         **{f"accuracy/pass@{k}": pass_at_k(right.sum(axis=1), samples, k) for k in powers},
         **{f"accuracy/level_{level}": float(value) for level, value in levels.items()},
         "completion_length/mean": float(np.mean([len(completion) for completion in completions])),

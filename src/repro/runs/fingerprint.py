@@ -1,13 +1,15 @@
 """A fingerprint of the code that decides a run's result.
 
 It is taken over the syntax trees of ``repro.runs.training`` and of every module of this package that it imports,
-directly or not. Comments, docstrings, layout, the order of files and the Python version leave it as it is.
+directly or not, by an import statement or by an entry of a registry (``"repro.tasks.arithmetic:HARD"``).
+Comments, docstrings, layout, the order of files and the Python version leave it as it is.
 """
 
 import ast
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,8 @@ START = ("repro.runs.training", "repro.runs.config")
 NO_EFFECT = frozenset({"repro", "repro.errors", "repro.paths", "repro.runs"})
 # Context is implied by position; the others hold comments and spelling.
 IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment"})
+# A module and what it calls its object, as registries have them.
+ENTRY = re.compile(r"[a-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @cache
@@ -61,7 +65,7 @@ def _module_path(package: Path, module: str) -> Path | None:
 
 
 def _imported(package: Path, module: str, path: Path, tree: ast.Module) -> Iterator[str]:
-    """Modules of the package that a module's import statements name, wherever in the module they stand."""
+    """Modules of the package that a module's import statements and registries name, wherever in it they stand."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -73,6 +77,8 @@ def _imported(package: Path, module: str, path: Path, tree: ast.Module) -> Itera
             names = [
                 name if _module_path(package, name := f"{source}.{alias.name}") else source for alias in node.names
             ]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and ENTRY.fullmatch(node.value):
+            names = [node.value.partition(":")[0]]
         else:
             continue
         yield from (name for name in names if name.split(".")[0] == PACKAGE and _module_path(package, name))

@@ -47,13 +47,17 @@ SPACE_FOR_A_RECORD = 32 * 2**20
 
 
 class Trained(Protocol):
-    """What training returns: a table a row per optimizer step, evaluation, token, probed step; and seconds by phase."""
+    """What training returns: a table a row per optimizer step, evaluation, token, probed step; and seconds by phase.
+
+    ``threads`` is how many computed.
+    """
 
     metrics: pd.DataFrame
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
     probe: pd.DataFrame
     timing: Mapping[str, float]
+    threads: int
 
 
 Train = Callable[..., Trained]
@@ -268,6 +272,7 @@ def _write(folder: Path, config: RunConfig, trained: Trained, *, started: dateti
         **_environment(),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
+        "threads": trained.threads,
         "timing": {name: round(value, 3) for name, value in trained.timing.items()},
         "seed": config.seed,
         "base_sha256": config.base_sha256,
@@ -378,7 +383,6 @@ def _environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": "cuda" if cuda else "cpu",
         "device_name": torch.cuda.get_device_name() if cuda else _cpu_name(),
-        "threads": torch.get_num_threads() if torch else None,
     }
 
 

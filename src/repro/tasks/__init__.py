@@ -1,17 +1,31 @@
-"""Prompts, exact verifiers and rewards, and the strategies that a base policy learns."""
+"""Tasks: problems, what counts as solving one, and the demonstrations that a base policy learns from.
 
-from repro.tasks.arithmetic import TASKS, ArithmeticTask, Problem, RandomReward, accuracy_reward, get_task, verify
-from repro.tasks.strategies import MIXTURES, Mixture, Strategy
+A task is an object that has what :class:`repro.tasks.task.Task` lists. Its own module makes it; a line in ``TASKS``
+gives it a name. Importing this package is light: a task's module is imported when the task is asked for.
+"""
 
-__all__ = [
-    "MIXTURES",
-    "TASKS",
-    "ArithmeticTask",
-    "Mixture",
-    "Problem",
-    "RandomReward",
-    "Strategy",
-    "accuracy_reward",
-    "get_task",
-    "verify",
-]
+import pkgutil
+
+from repro.errors import ConfigError
+from repro.tasks.rewards import AccuracyReward, RandomReward
+from repro.tasks.task import Task
+
+__all__ = ["TASKS", "AccuracyReward", "RandomReward", "Task", "get_task"]
+
+TASKS = {
+    "arithmetic": "repro.tasks.arithmetic:ARITHMETIC",
+    "arithmetic_easy": "repro.tasks.arithmetic:EASY",
+    "arithmetic_hard": "repro.tasks.arithmetic:HARD",
+}
+"""Name -> module and object."""
+
+
+def get_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ConfigError: when there is none, naming those there are.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"task={name!r} is unknown; the tasks are {', '.join(sorted(TASKS))}")
+    return pkgutil.resolve_name(TASKS[name])

@@ -8,21 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repro.errors import ConfigError
-from repro.tasks import (
-    MIXTURES,
-    TASKS,
-    ArithmeticTask,
-    Mixture,
-    Problem,
-    RandomReward,
-    Strategy,
-    accuracy_reward,
-    get_task,
-    verify,
-)
-from repro.tasks.arithmetic import split_of
+from repro.tasks import TASKS, AccuracyReward, RandomReward, get_task
+from repro.tasks.arithmetic import ARITHMETIC, ArithmeticTask, split_of
+from repro.tasks.arithmetic.chains import Problem
+from repro.tasks.arithmetic.strategies import MIXTURES, Mixture, Strategy
 
 # 7+3 = 10 -> 0; 0*4 = 0; 0-2 = -2 -> 8
+verify = ARITHMETIC.verify
 CHAIN = Problem(7, (("+", 3), ("*", 4), ("-", 2)))
 
 
@@ -62,7 +54,7 @@ def test_levels_and_digits_are_evenly_drawn():
 
 def test_tasks_train_on_their_levels_and_share_their_validation_problems():
     expected = {"arithmetic": {3, 4, 5, 6, 7, 8}, "arithmetic_easy": {3, 4, 5}, "arithmetic_hard": {6, 7, 8}}
-    assert set(TASKS) == set(expected)
+    assert set(TASKS) >= set(expected)
     shared = get_task("arithmetic").dataset("validation", 1, 60)
     assert set(shared["level"]) == expected["arithmetic"]
     for name, levels in expected.items():
@@ -111,7 +103,8 @@ def test_verifier_is_linear():
 
 
 def test_reward_is_one_for_right_and_zero_for_wrong():
-    assert accuracy_reward(completions=["s008=8", "g=1"], answer=["8", "8"], prompts=["a", "b"]) == [1.0, 0.0]
+    reward = AccuracyReward(ARITHMETIC)
+    assert reward(completions=["s008=8", "g=1"], answer=["8", "8"], prompts=["a", "b"]) == [1.0, 0.0]
 
 
 def test_random_reward_follows_its_seed_and_not_the_text():

@@ -18,7 +18,7 @@ import random
 from dataclasses import dataclass
 
 from repro.errors import ConfigError
-from repro.tasks.arithmetic import ANSWER_MARK, MODULUS, Problem, apply
+from repro.tasks.arithmetic.chains import ANSWER_MARK, MODULUS, Problem, apply
 
 
 @dataclass(frozen=True)

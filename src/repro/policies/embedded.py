@@ -1,0 +1,94 @@
+"""Base policies under ``bases/``: trained from scratch by a recipe, each with the provenance of its weights."""
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.errors import BaseError
+from repro.paths import bases_dir
+from repro.policies.recipes import remedy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+WEIGHTS, PROVENANCE = "model.safetensors", "provenance.json"
+
+
+class EmbeddedBases:
+    """The source of base policies."""
+
+    def load(self, name: str) -> "tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]":
+        """A base policy and its tokenizer.
+
+        Raises:
+            BaseError: when it is missing, of another architecture, or its weights are not those its provenance names.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        digest = self.identity(name)
+        folder = bases_dir() / name
+        recorded = json.loads((folder / PROVENANCE).read_text())["sha256"]
+        if digest != recorded:
+            raise BaseError(
+                f"{folder / WEIGHTS} is not the file its {PROVENANCE} names (sha256 {recorded[:12]}...): restore it, "
+                f"or make it again; {remedy(name)}"
+            )
+        # AutoTokenizer would go by the architecture and make Qwen2's own tokenizer of the vocabulary.
+        return _load_whole(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+
+    def identity(self, name: str) -> str:
+        """SHA-256 of the weights.
+
+        Raises:
+            BaseError: when they are not there.
+        """
+        path = bases_dir() / name / WEIGHTS
+        try:
+            stat = path.stat()
+        except OSError:
+            present = sorted(folder.parent.name for folder in bases_dir().glob(f"*/{WEIGHTS}"))
+            raise BaseError(
+                f"base policy {name!r} is missing: there is no {path}; "
+                f"present are {', '.join(present) or 'none'}; {remedy(name)}"
+            ) from None
+        return _hashed(path, stat.st_size, stat.st_mtime_ns)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _hashed(path: Path, size: int, modified_ns: int) -> str:
+    """The same, kept: size and time of change are in the signature so that a changed file is hashed again."""
+    return sha256(path)
+
+
+def _load_whole(folder: Path) -> "Qwen2ForCausalLM":
+    """The policy of a folder, every tensor of which comes from its file and has a place in the model.
+
+    transformers loads another architecture's tensors where the names agree and initialises the rest afresh.
+    """
+    from transformers import Qwen2ForCausalLM
+    from transformers.utils import logging
+
+    architectures = json.loads((folder / "config.json").read_text()).get("architectures")
+    if architectures != [Qwen2ForCausalLM.__name__]:
+        raise BaseError(
+            f"{folder} holds the architecture {', '.join(architectures or ['unknown'])}, and a base policy is a "
+            f"{Qwen2ForCausalLM.__name__}: put a checkpoint of that there"
+        )
+    logging.disable_progress_bar()  # of loading 27 small tensors
+    model, found = Qwen2ForCausalLM.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
+    for what in ("missing", "unexpected", "mismatched"):
+        names = sorted(str(name) for name in found[f"{what}_keys"])
+        if names:
+            raise BaseError(
+                f"{folder / WEIGHTS} does not fit its config.json: {len(names)} {what} tensors, such as {names[0]}; "
+                "put back the two files that belong together"
+            )
+    return model

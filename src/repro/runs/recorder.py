@@ -1,0 +1,104 @@
+"""What is measured while a run trains."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback
+
+from repro.runs.config import RunConfig
+from repro.runs.evaluation import evaluate
+from repro.runs.stopwatch import Stopwatch
+from repro.seeds import derive_seed
+from repro.tasks import get_task
+from repro.trainer.probe import ProbeCallback
+
+OnStep = Callable[[int, int, float, float | None], None]
+"""Called after each optimizer step with step, steps, entropy (nats per token) and the latest accuracy."""
+
+VALIDATION = "validation"
+"""The split whose columns have no prefix."""
+
+# Trainer log name -> column of the record.
+COLUMNS = {
+    "reward": "reward/mean",
+    "frac_reward_zero_std": "reward/groups_without_spread",
+    "completions/mean_length": "completion_length/mean",
+    "completions/clipped_ratio": "completion_length/truncated",
+}
+
+# Named twice by the trainer, the same in every row, or not the same in a repeated run.
+UNRECORDED = ("rewards/", "reward_std", "completions/", "epoch", "num_tokens", "learning_rate", "step_time")
+
+
+class Recorder(TrainerCallback):
+    """Collects the log of every optimizer step and evaluates at fixed steps.
+
+    Splits that a task holds out are evaluated before the first step and after the last, with their name as a prefix.
+    """
+
+    def __init__(self, config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> None:
+        self.config, self.stopwatch, self.on_step = config, stopwatch, on_step
+        self.metrics: list[dict[str, Any]] = []
+        self.evaluations: list[dict[str, Any]] = []
+        self.task = get_task(config.task)
+        self.problems = {
+            split: self.task.dataset(split, derive_seed(split, self.task.family), config.eval_prompts)
+            for split in (VALIDATION, *self.task.held_out)
+        }
+
+    def _evaluate(self, step: int, model: Any, processing_class: Any) -> None:
+        config = self.config
+        last = step == config.max_steps
+        row: dict[str, Any] = {"step": step}
+        for split, problems in self.problems.items():
+            if split != VALIDATION and not (last or step == 0):
+                continue
+            with self.stopwatch("evaluation"):
+                result = evaluate(
+                    model,
+                    processing_class,
+                    self.task,
+                    problems,
+                    samples=config.eval_samples_last if last else config.eval_samples,
+                    temperature=config.eval_temperature,
+                    max_completion_length=config.max_completion_length,
+                    seed=derive_seed("evaluation", config.seed, step),
+                )
+            row |= {name if split == VALIDATION else f"{split}/{name}": value for name, value in result.items()}
+        self.evaluations.append(row)
+
+    def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
+        self._evaluate(0, model, processing_class)
+
+    def on_step_end(self, args, state, control, model=None, processing_class=None, **_):
+        if state.global_step % self.config.eval_steps == 0 or state.global_step == self.config.max_steps:
+            self._evaluate(state.global_step, model, processing_class)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if "entropy/response_mean" not in logs:
+            return
+        row = {
+            COLUMNS.get(name, name): value
+            for name, value in logs.items()
+            if name in COLUMNS or not name.startswith(UNRECORDED)
+        }
+        self.metrics.append({"step": state.global_step, **row})
+        if self.on_step is not None:
+            accuracy = self.evaluations[-1]["accuracy/mean"]
+            self.on_step(state.global_step, self.config.max_steps, row["entropy/response_mean"], accuracy)
+
+
+class TimedProbe(ProbeCallback):
+    """A probe whose time is not counted as training."""
+
+    def __init__(self, *args: Any, stopwatch: Stopwatch, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stopwatch = stopwatch
+
+    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any):
+        with self.stopwatch("probe"):
+            super().on_pre_optimizer_step(*args, **kwargs)
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any):
+        with self.stopwatch("probe"):
+            super().on_optimizer_step(*args, **kwargs)

@@ -1,0 +1,57 @@
+"""The trainer as runs use it."""
+
+from typing import Any
+
+import torch
+
+from repro.policies.sampling import sample_tokens
+from repro.runs.stopwatch import Stopwatch
+from repro.trainer import CovGRPOTrainer
+
+
+class StudyTrainer(CovGRPOTrainer):
+    """The trainer, with a choice of samplers and a stopwatch.
+
+    Args:
+        sampler: ``own``, the faster one for small policies, or ``trl``.
+        stopwatch: times generation, scoring and updates.
+    """
+
+    def __init__(self, *args: Any, sampler: str, stopwatch: Stopwatch, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sampler, self.stopwatch = sampler, stopwatch
+        self.generated_tokens = 0
+        self.micro_batch: dict[str, Any] = {}
+        """What the latest loss was taken over."""
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any):
+        with self.stopwatch("generation"):
+            if self.sampler == "own":
+                completions, log_probs = self._sample(prompt_ids), None
+            else:
+                completions, log_probs = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        self.generated_tokens += sum(map(len, completions))
+        return completions, log_probs
+
+    def _sample(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        return sample_tokens(
+            self.model,
+            prompt_ids[:: self.num_generations],
+            self.num_generations,
+            temperature=self.temperature,
+            max_new_tokens=self.max_completion_length,
+            eos=self.processing_class.eos_token_id,
+            pad=self.processing_class.pad_token_id,
+        )
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        with self.stopwatch("scoring"):
+            return super()._generate_and_score_completions(inputs)
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        self.micro_batch = inputs
+        return super()._compute_loss(model, inputs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.stopwatch("update"):
+            return super().training_step(*args, **kwargs)

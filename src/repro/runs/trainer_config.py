@@ -1,0 +1,76 @@
+"""From a run's config to its trainer's."""
+
+import difflib
+from dataclasses import fields
+
+import torch
+
+from repro.errors import ConfigError
+from repro.runs.config import RunConfig
+from repro.seeds import derive_seed
+from repro.trainer import CovGRPOConfig
+
+TOKEN_SAMPLES = 12
+"""How often in a run a sample of tokens is kept, at even distances from the first step on."""
+
+# Of TRL's sampler; the run's own draws from the policy's own distribution.
+SAMPLER_FIELDS = (
+    *("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs", "cache_implementation"),
+    *("use_vllm", "use_transformers_paged"),
+)
+
+
+def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
+    """The trainer's configuration for a run: constant learning rate and no weight decay, as the authors' scripts.
+
+    Raises:
+        ConfigError: when ``config.trainer`` names a field that is unknown, one that the run's own fields decide, or one
+            of TRL's sampler where that is not used.
+    """
+    sequences = config.prompts_per_rollout * config.num_generations
+    decided = {
+        "output_dir": output_dir,
+        "seed": derive_seed("training", config.seed),
+        "data_seed": derive_seed("data order", config.seed),
+        "max_steps": config.max_steps,
+        "per_device_train_batch_size": sequences // config.steps_per_generation,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "steps_per_generation": config.steps_per_generation,
+        "num_generations": config.num_generations,
+        "max_completion_length": config.max_completion_length,
+        "temperature": config.temperature,
+        "learning_rate": config.learning_rate,
+        "epsilon": config.epsilon,
+        "epsilon_high": config.epsilon_high,
+        "scale_rewards": config.scale_rewards,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "token_sample_every": max(1, config.max_steps // TOKEN_SAMPLES),
+        "token_sample_size": sequences // config.updates_per_rollout,
+    }
+    defaults = {
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "beta": 0.0,
+        "loss_type": "dapo",
+        "activation_checkpointing": False,
+        "bf16": False,
+    }
+    known = {field.name for field in fields(CovGRPOConfig) if field.init}
+    for name in config.trainer:
+        if name in decided:
+            raise ConfigError(f"trainer field {name!r} is decided by the run's own fields; remove it from `trainer`")
+        if name in SAMPLER_FIELDS and config.sampler != "trl":
+            raise ConfigError(
+                f"trainer field {name!r} is one of TRL's sampler and would do nothing with sampler={config.sampler!r}; "
+                "remove it, or set sampler to 'trl'"
+            )
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ", which has TRL's GRPOConfig's fields and its own"
+            raise ConfigError(f"trainer field {name!r} is not one of CovGRPOConfig{hint}")
+    return CovGRPOConfig(**(defaults | dict(config.trainer) | decided))
