@@ -5,8 +5,8 @@ class ReproError(Exception):
     """Base of every error that the command line prints as one line."""
 
 
-class ConfigError(ReproError):
-    """A setting that is unknown, of the wrong type or out of range."""
+class ConfigError(ReproError, ValueError):
+    """A setting that is unknown, of the wrong type or out of range. A ``ValueError``, as those of TRL are."""
 
 
 class RecordError(ReproError):

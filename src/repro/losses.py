@@ -1,6 +1,7 @@
 r"""The two covariance-aware policy losses as pure functions (Cui et al. 2025, arXiv:2505.22617, Section 4.2).
 
-With r_t = pi(y_t) / pi_old(y_t), advantages A_t and means over the unmasked tokens,
+`repro.trainer` puts the same penalty, advantages and choice of tokens into TRL's loss; here they stand whole. With
+r_t = pi(y_t) / pi_old(y_t), advantages A_t and means over the unmasked tokens,
 
     Clip-Cov (Eq. 12):  L = -mean_t r_t A_t,  where tokens drawn from the band low < cov < high count as constant 0;
     KL-Cov   (Eq. 14):  L = -mean_t (r_t A_t - coef * |log pi(y_t) - log pi_old(y_t)| for the selected tokens).
@@ -31,13 +32,7 @@ from repro.ops.common import broadcast_advantages, check_same_shape
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = ["clip_cov_loss", "kl_cov_loss", "kl_cov_penalty", "policy_gradient_terms", "token_mean"]
-
-
-def token_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` over the unmasked tokens, 0-d; 0 where all are masked. Masked values may be NaN."""
-    keep = mask != 0
-    return torch.where(keep, values, 0.0).sum() / keep.sum().clamp(min=1)
+__all__ = ["clip_cov_advantages", "clip_cov_loss", "kl_cov_loss", "kl_cov_penalty", "policy_gradient_terms"]
 
 
 def policy_gradient_terms(
@@ -77,6 +72,16 @@ def kl_cov_penalty(log_probs: Tensor, old_log_probs: Tensor, selected: Tensor, c
     `coef` is a number or a 0-d tensor.
     """
     return torch.where(selected != 0, coef * (log_probs - old_log_probs).abs(), 0.0)
+
+
+def clip_cov_advantages(advantages: Tensor, selected: Tensor) -> Tensor:
+    """Clip-Cov's effect: advantages `[B, T]`, `[B]` or `[B, 1]`, with 0 where `selected` (bool `[B, T]`): `[B, T]`.
+
+    A term without advantage is a constant 0 in the loss.
+    """
+    if advantages.ndim == 1:
+        advantages = advantages.unsqueeze(1)
+    return torch.where(selected, 0.0, advantages)
 
 
 def kl_cov_loss(
@@ -170,18 +175,19 @@ def clip_cov_loss(
     check_same_shape(log_probs=log_probs, old_log_probs=old_log_probs, mask=mask, selected=selected)
     log_probs, old_log_probs, advantages = _without_masked(log_probs, old_log_probs, advantages, mask)
     cov = token_covariance(log_probs, advantages, mask, group=group)
-    terms, clipped = policy_gradient_terms(
-        log_probs, old_log_probs, advantages, epsilon_low=epsilon_low, epsilon_high=epsilon_high
-    )
+    epsilons = {"epsilon_low": epsilon_low, "epsilon_high": epsilon_high}
+    _, clipped = policy_gradient_terms(log_probs, old_log_probs, advantages, **epsilons)
     if selected is None:
         selected = select_band(
             cov, mask, fraction, low, high, exclude=clipped, minimum=minimum, generator=generator, group=group
         )
     selected = (selected != 0) & (mask != 0)
+    kept = clip_cov_advantages(advantages, selected)
+    terms, _ = policy_gradient_terms(log_probs, old_log_probs, kept, **epsilons)
     tokens = (mask != 0).sum().clamp(min=1)
     metrics = _metrics(log_probs, old_log_probs, cov, selected, tokens)
     metrics["clipped/fraction"] = clipped.sum() / tokens
-    return torch.where(selected, 0.0, terms).sum() / tokens, metrics
+    return terms.sum() / tokens, metrics
 
 
 def _without_masked(

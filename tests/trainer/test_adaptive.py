@@ -12,22 +12,26 @@ from .test_methods import KL_COV, split_run
 ADAPTIVE = KL_COV | {"kl_cov_adaptive": True}
 
 
+def step(trainer, entropy: float) -> None:
+    trainer.control.after_step({"entropy/token_mean": torch.tensor(entropy)})
+
+
 def test_rises_under_the_target_and_falls_above_it_by_hand(make):
     """Gain 0.1, target 0.5, H 0.25: exp(0.1 x 0.25 / 0.5) = exp(0.05); H 1: exp(0.1 x -1)."""
     trainer = make(**ADAPTIVE, kl_cov_gain=0.1, entropy_target=0.5, kl_cov_coef=2.0)
-    trainer._adapt(torch.tensor(0.25))
-    assert trainer.kl_cov_coef.item() == pytest.approx(2 * math.exp(0.05))
-    trainer._adapt(torch.tensor(0.5))
-    assert trainer.kl_cov_coef.item() == pytest.approx(2 * math.exp(0.05))
-    trainer._adapt(torch.tensor(1.0))
-    assert trainer.kl_cov_coef.item() == pytest.approx(2 * math.exp(0.05 - 0.1))
+    step(trainer, 0.25)
+    assert trainer.control.coef.item() == pytest.approx(2 * math.exp(0.05))
+    step(trainer, 0.5)
+    assert trainer.control.coef.item() == pytest.approx(2 * math.exp(0.05))
+    step(trainer, 1.0)
+    assert trainer.control.coef.item() == pytest.approx(2 * math.exp(0.05 - 0.1))
 
 
 def test_stays_between_its_bounds(make):
     trainer = make(**ADAPTIVE, kl_cov_gain=1.0, entropy_target=0.5, kl_cov_coef_min=0.25, kl_cov_coef_max=4.0)
     for entropy, expected in ((0.0, math.e), (0.0, 4.0), (0.0, 4.0), (50.0, 0.25), (50.0, 0.25), (0.0, 0.25 * math.e)):
-        trainer._adapt(torch.tensor(entropy))
-        assert trainer.kl_cov_coef.item() == pytest.approx(expected)
+        step(trainer, entropy)
+        assert trainer.control.coef.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("target", "direction"), [(8.0, 1), (0.5, -1)])
@@ -46,7 +50,7 @@ def test_penalty_has_the_moved_weight(batch):
     """The weight is a tensor that the graph of the step keeps: moving it leaves that step's gradient as it was."""
     trainer, rollout = batch(**ADAPTIVE, kl_cov_coef=2.0, entropy_target=1.0, kl_cov_gain=0.1)
     loss = trainer._compute_loss(trainer.model, rollout)
-    moved = trainer.kl_cov_coef.item()
+    moved = trainer.control.coef.item()
     assert moved < 2.0
     loss.backward()
     again = trainer._compute_loss(trainer.model, rollout)

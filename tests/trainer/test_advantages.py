@@ -9,6 +9,7 @@ from trl import RLOOConfig
 from repro.trainer.advantages import prime, reinforce_plus_plus, rloo, whiten
 
 from .conftest import FixedRLOOTrainer, history
+from .test_methods import CLIP_COV, KL_COV
 
 NAN = math.nan
 
@@ -119,10 +120,10 @@ def test_rloo_is_trls(train):
 @pytest.mark.parametrize("estimator", ["rloo", "reinforce++", "prime"])
 @pytest.mark.parametrize("control", ["none", "clip_cov", "kl_cov"])
 def test_every_estimator_trains_with_every_method(train, estimator, control):
-    overrides = {"entropy_control": control, "clip_cov_low": 0.0}
-    if control != "none":
-        overrides["entropy_control_fraction"] = 0.04
-    logs = history(train(advantage_estimator=estimator, max_steps=8, prime_learning_rate=1e-3, **overrides))
+    overrides = {"none": {}, "kl_cov": KL_COV, "clip_cov": CLIP_COV}[control]
+    if estimator == "prime":
+        overrides = overrides | {"prime_learning_rate": 1e-3}
+    logs = history(train(advantage_estimator=estimator, max_steps=8, **overrides))
     assert len(logs) == 8 and all(math.isfinite(entry["loss"]) and entry["grad_norm"] > 0 for entry in logs[:4])
     if control != "none":
         assert logs[0]["selected/count"] > 0

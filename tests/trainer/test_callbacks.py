@@ -10,7 +10,7 @@ from repro.trainer.callbacks import CovarianceCallback
 
 from .conftest import FixedGRPOTrainer, FixedRLOOTrainer, history, numbered_prompts
 
-OURS = ("entropy/", "covariance/", "ratio/", "clipped/")
+OURS = ("entropy/", "covariance/", "ratio/")
 
 
 def test_same_metrics_as_our_trainer_and_an_untouched_parent(make, train):
@@ -65,14 +65,7 @@ def test_rloo(make):
     entry = history(trainer)[0]
     assert entry["entropy/token_mean"] == pytest.approx(entry["entropy"], rel=1e-5)
     assert entry["entropy/response_mean"] > 0 and entry["covariance/top_0.5"] > entry["covariance/mean"]
-    assert not [name for name in entry if name.startswith(("ratio/", "clipped/"))]
-
-
-def test_sequence_ratios_are_not_clipped_by_token(make):
-    trainer = make(FixedGRPOTrainer, GRPOConfig, importance_sampling_level="sequence", loss_type="grpo")
-    CovarianceCallback.attach(trainer)
-    trainer.train()
-    assert "ratio/mean" in history(trainer)[0] and "clipped/low" not in history(trainer)[0]
+    assert not [name for name in entry if name.startswith("ratio/")]
 
 
 def test_refuses_to_attach_twice_or_to_what_it_cannot_watch(make):

@@ -26,6 +26,7 @@ def through(make, monkeypatch):
             max_completion_length=length,
             token_sample_every=1,
             token_sample_size=rows,
+            allow_large_fraction=True,
             **settings,
         )
         trainer.model.train()

@@ -49,13 +49,13 @@ def test_hand_made_step():
     # floor(0.5 x 3) = 1 token, and at least one for the smaller fractions.
     for fraction in TOP_FRACTIONS:
         assert metrics[f"covariance/top_{fraction:g}"] == pytest.approx(2 / 3)
-    assert not [name for name in metrics if name.split("/")[0] in ("ratio", "clipped", "selected", "penalty")]
+    assert not [name for name in metrics if name.split("/")[0] in ("ratio", "selected", "penalty")]
     assert monitor.collect() == []
 
 
 def test_hand_made_ratios():
-    """Ratios 0.5, 2 and 1, A 1, 1, -1, clipped to [0.8, 1.2]: one is clipped above, none below (A must be negative)."""
-    monitor = StepMonitor(Recorder(), clip_range=(0.2, 0.2))
+    """Ratios 0.5, 2 and 1."""
+    monitor = StepMonitor(Recorder())
     old = LOG_PROBS - torch.log(torch.tensor([[0.5, 2.0], [1.0, 1.0]]))
     observe(monitor, (LOG_PROBS, ENTROPIES, ADVANTAGES, MASK), old_log_probs=old)
     (metrics,) = monitor.collect()
@@ -63,10 +63,6 @@ def test_hand_made_ratios():
     assert (metrics["ratio/min"], metrics["ratio/max"]) == (pytest.approx(0.5), pytest.approx(2.0))
     # ratio - 1 - log ratio: -0.5 + 0.6931, 1 - 0.6931, 0.
     assert metrics["ratio/kl"] == pytest.approx(0.5 / 3)
-    assert (metrics["clipped/low"], metrics["clipped/high"]) == (0.0, pytest.approx(1 / 3))
-    observe(monitor, (LOG_PROBS, ENTROPIES, -ADVANTAGES, MASK), old_log_probs=old)
-    (metrics,) = monitor.collect()
-    assert (metrics["clipped/low"], metrics["clipped/high"]) == (pytest.approx(1 / 3), 0.0)
 
 
 def test_hand_made_selection():
@@ -134,7 +130,7 @@ def test_micro_batches_add_up(size):
     old = log_probs + 0.3 * torch.randn(log_probs.shape, generator=torch.Generator().manual_seed(1))
     cov = token_covariance(log_probs, advantages, mask)
     selected = select_top(cov, mask, 0.1)
-    whole, split = StepMonitor(Recorder(), clip_range=(0.2, 0.2)), StepMonitor(Recorder(), clip_range=(0.2, 0.2))
+    whole, split = StepMonitor(Recorder()), StepMonitor(Recorder())
 
     def part(rows):
         selection = Selection(selected[rows], cov[rows], old[rows], torch.tensor(77), (log_probs - old).abs()[rows])
@@ -154,7 +150,19 @@ def test_all_masked_step():
     monitor = StepMonitor(Recorder())
     observe(monitor, (LOG_PROBS, ENTROPIES, ADVANTAGES, torch.zeros(2, 2)))
     (metrics,) = monitor.collect()
-    assert metrics["entropy/token_mean"] == metrics["entropy/response_mean"] == metrics["covariance/mean"] == 0
+    assert len(metrics) == 8 and all(map(math.isnan, metrics.values()))
+    selection = Selection(torch.zeros(2, 2) > 0, LOG_PROBS, LOG_PROBS, torch.tensor(0))
+    observe(
+        monitor,
+        (LOG_PROBS, ENTROPIES, ADVANTAGES, torch.zeros(2, 2)),
+        old_log_probs=LOG_PROBS,
+        selection=selection,
+    )
+    (metrics,) = monitor.collect()
+    assert {name: value for name, value in metrics.items() if not math.isnan(value)} == {
+        "selected/count": 0,
+        "selected/pool": 0,
+    }
 
 
 def test_several_steps_are_collected_at_once_in_order():
@@ -182,7 +190,7 @@ def test_state_survives_a_checkpoint():
 
 def test_nothing_is_read_from_the_device():
     """Meta tensors have no values: any ``.item()``, ``nonzero`` or copy raises, and only collecting does one."""
-    monitor = StepMonitor(Recorder(), clip_range=(0.2, 0.2), sample_every=1, sample_size=2)
+    monitor = StepMonitor(Recorder(), sample_every=1, sample_size=2)
     log_probs, entropies = (torch.rand(4, 8, device="meta") for _ in range(2))
     mask, advantages = torch.ones(4, 8, device="meta"), torch.rand(4, device="meta")
     cov = token_covariance(log_probs, advantages, mask)

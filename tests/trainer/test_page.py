@@ -67,9 +67,9 @@ def test_page_has_every_preset(settings):
 def test_page_has_every_metric(train):
     page = named_in(PAGE.read_text())
     logged = set(history(train(entropy_control="kl_cov", entropy_control_fraction=0.04, kl_cov_adaptive=True))[1])
-    ours = {n for n in logged if n.split("/")[0] in ("covariance", "ratio", "clipped", "selected", "penalty", "kl_cov")}
+    ours = {n for n in logged if n.split("/")[0] in ("covariance", "ratio", "selected", "penalty", "kl_cov")}
     ours |= {"entropy/token_mean", "entropy/response_mean"}
-    assert len(ours) == 25
+    assert len(ours) == 23
     assert {name for name in ours if name not in page and not name.startswith("covariance/top_")} == set()
 
 

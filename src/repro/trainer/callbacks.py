@@ -9,7 +9,6 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from repro.errors import ConfigError
 from repro.trainer.aggregate import loss_mask
-from repro.trainer.config import clips_tokens
 from repro.trainer.monitor import StepMonitor
 
 DRAIN_EVERY = 256
@@ -38,10 +37,7 @@ class CovarianceCallback(TrainerCallback):
                 "the trainer without it, then call CovarianceCallback.attach(trainer)"
             )
         self.trainer = trainer
-        low_high = None
-        if isinstance(trainer, GRPOTrainer) and clips_tokens(trainer.args):
-            low_high = (trainer.epsilon_low, trainer.epsilon_high)
-        self.monitor = StepMonitor(trainer.accelerator, temperature=trainer.args.temperature, clip_range=low_high)
+        self.monitor = StepMonitor(trainer.accelerator, temperature=trainer.args.temperature)
         self._forward: tuple[torch.Tensor, torch.Tensor] | None = None
         self._totals: dict[str, tuple[float, int]] = {}
 

@@ -1,119 +1,117 @@
-"""Configuration of ``CovGRPOTrainer``: its fields, what it refuses, and the published settings."""
+"""Configuration of ``CovGRPOTrainer``: its fields, and what it refuses or warns of."""
 
 import math
 import warnings
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Annotated, Any
 
 from trl import GRPOConfig
 
 from repro.errors import ConfigError
+from repro.trainer.methods import METHODS, EntropyControl
+from repro.trainer.presets import PRESETS, UPDATES
+from repro.trainer.settings import Choice, Rule, flag, number, rules, setting, whole
 
-ENTROPY_CONTROLS = ("none", "clip_cov", "kl_cov")
 SCOPES = ("rollout", "step", "micro")
-TOKENS = ("covariance", "random", "positive_advantage", "negative_advantage", "rare_failing")
 RATIO_CLIPS = ("method", "epsilon", "none")
 ADVANTAGE_ESTIMATORS = ("grpo", "rloo", "reinforce++", "prime")
 LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo")
 LARGE_FRACTION = 0.05
-DEFAULT_FRACTIONS = {"clip_cov": 2e-4, "kl_cov": 2e-3}
+PERCENT = 0.01
+"""From here on a fraction may have been meant as percent: the paper has 0.0002 to 0.002."""
 
-
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
+FRACTION = Rule(
+    Real,
+    lambda value: 0 < value <= 1,
+    "a fraction of the tokens over 0 and up to 1 (0.002 is 0.2 %), and entropy_control='none' for no selection",
+    optional=True,
+)
+TRL_RULES = {
+    "learning_rate": number(0),
+    "weight_decay": number(0),
+    "max_grad_norm": number(0),
+    "temperature": number(0, above=True),
+    "epsilon": number(0, optional=True, infinite=True),
+    "epsilon_high": number(0, optional=True, infinite=True),
+    "delta": number(1, above=True, optional=True),
+    "beta": number(0),
+    "entropy_coef": number(0),
+    "entropy_target": number(0),
+    "top_entropy_quantile": number(0, high=1),
+    "per_device_train_batch_size": whole(1),
+    "gradient_accumulation_steps": whole(1),
+    "num_iterations": whole(1),
+    "num_generations": whole(2),
+    "max_completion_length": whole(1),
+}
+"""What fields of TRL's may be that it does not check itself."""
 
 
 @dataclass
-class CovGRPOConfig(GRPOConfig):
+class CovGRPOConfig(*(method.settings for method in METHODS.values() if method.settings), GRPOConfig):
     """All of TRL's ``GRPOConfig``, and the covariance methods of arXiv:2505.22617.
 
-    Args:
-        entropy_control: ``"none"``, ``"clip_cov"`` (Eq. 12) or ``"kl_cov"`` (Eq. 14).
-        entropy_control_fraction: fraction of the tokens that is selected, 0.002 being 0.2 %. By default the paper's at
-            7B (section 4.3): 0.0002 for Clip-Cov, 0.002 for KL-Cov.
-        entropy_control_minimum: tokens selected at least, per selection. The authors' code has 1.
-        entropy_control_scope: what the fraction is a fraction of, and where covariances are centred. ``"rollout"``:
-            all tokens of a rollout on all ranks, once, on the log-probabilities they were sampled with; ``"step"``:
-            all tokens of an optimizer step on all ranks, on current log-probabilities; ``"micro"``: each micro-batch
-            of each rank by itself, as the authors' code does.
-        entropy_control_tokens: which tokens KL-Cov penalises, always as many as the method would: ``"covariance"``, the
-            largest (the method); for research ``"random"``, uniformly drawn; ``"positive_advantage"`` or
-            ``"negative_advantage"``, the largest covariance where A > 0 (A < 0); ``"rare_failing"``, the lowest
-            log-probability where A < 0. Where there are fewer such tokens, all of them.
-        clip_cov_low, clip_cov_high: the band Clip-Cov draws from, both bounds strict. The paper: 1 and 5.
-        kl_cov_coef: weight of KL-Cov's penalty. The paper: 1.
-        kl_cov_adaptive: move that weight, from ``kl_cov_coef`` on, so that the entropy holds TRL's ``entropy_target``.
-            Integral control of its logarithm, as SAC's of its temperature (arXiv:1812.05905): after every optimizer
-            step the weight is multiplied by exp(gain (target - H) / target), H being the mean entropy of the step's
-            tokens on all ranks in nats. It comes to rest only where H is at the target, so that methods can be
-            compared at equal entropy instead of at equal weights.
-        kl_cov_gain: of that control. At 0.5 an entropy 20 % under the target doubles the weight in 7 steps, about a
-            rollout: a tenth of that lets the entropy fall far before the weight has grown.
-        kl_cov_coef_min, kl_cov_coef_max: bounds of the weight. The lower is the paper's weight, so that a start far
-            above the target does not take the weight away before it is needed: the penalty holds entropy far better
-            than it restores it.
-        ratio_clip: range of PPO's clip. ``"method"``: as the authors ran it, which is [0, 2] for Clip-Cov, none for
-            KL-Cov and ``epsilon`` otherwise; ``"epsilon"``: TRL's ``epsilon`` and ``epsilon_high``; ``"none"``: none.
-            An ``epsilon`` of None is no clip either.
-        allow_large_fraction: accept a fraction over 0.05.
-        advantage_estimator: ``"grpo"`` (TRL's own, by group), ``"rloo"``, ``"reinforce++"`` (whitened over the batch)
-            or ``"prime"`` (implicit process rewards): the four algorithms of the paper's Fig. 6.
-        prime_beta: scale of the implicit reward. PRIME: 0.05.
-        prime_learning_rate: of the implicit reward model. The paper (section 2.2): 1e-6.
-        filter_groups: drop groups whose rewards are all equal and refill the rollout with further prompts, as the paper
-            does (section 4.3) and DAPO: see :mod:`repro.trainer.filter_groups`.
-        filter_groups_max_attempts: rounds of sampling for a rollout, the first included; then the rest is filled with
-            dropped groups. DAPO's scripts: 10.
-        token_sample_every: keep a sample of tokens every so many optimizer steps; 0 keeps none.
-        token_sample_size: sequences in each sample of tokens.
+    What a field beyond TRL's means stands in its ``metadata["help"]``, which the command line of ``TrlParser`` and the
+    table in the book's page on the trainer show. Those of one method come from its class in ``trainer.methods``.
 
     Raises:
-        ConfigError: for a value that is unknown or out of range, and for settings that would not do what they say.
+        ConfigError: for a value that is unknown, of another type or out of range, and for settings that would not do
+            what they say. A setting that has no effect is warned of, with what would make it count.
     """
 
-    entropy_control: str = field(default="none", metadata=_help("none, clip_cov or kl_cov."))
-    entropy_control_fraction: float | None = field(
-        default=None, metadata=_help("Fraction of the tokens that is selected (0.002 is 0.2 %).")
+    entropy_control: Annotated[str, Choice(METHODS)] = setting(
+        "none", "Method: none, clip_cov (Eq. 12 of arXiv:2505.22617) or kl_cov (Eq. 14)."
     )
-    entropy_control_minimum: int = field(default=1, metadata=_help("Tokens selected at least, per selection."))
-    entropy_control_scope: str = field(default="rollout", metadata=_help("rollout, step or micro."))
-    entropy_control_tokens: str = field(
-        default="covariance",
-        metadata=_help(
-            "Tokens that KL-Cov penalises: covariance, random, positive_advantage, negative_advantage or rare_failing."
-        ),
+    entropy_control_fraction: Annotated[float | None, FRACTION] = setting(
+        None,
+        "Fraction of the tokens that is selected (0.002 is 0.2 %); by default the paper's at 7B, 0.0002 for Clip-Cov "
+        "and 0.002 for KL-Cov.",
     )
-    clip_cov_low: float = field(default=1.0, metadata=_help("Clip-Cov draws above this covariance."))
-    clip_cov_high: float = field(default=5.0, metadata=_help("Clip-Cov draws below this covariance."))
-    kl_cov_coef: float = field(default=1.0, metadata=_help("Weight of KL-Cov's penalty."))
-    kl_cov_adaptive: bool = field(
-        default=False, metadata=_help("Move that weight so that the entropy holds entropy_target.")
+    entropy_control_minimum: Annotated[int, whole(0)] = setting(1, "Tokens selected at least, per selection.")
+    entropy_control_scope: Annotated[str, Choice(SCOPES)] = setting(
+        "rollout",
+        "The pool that the fraction is one of and covariances are centred over: rollout (all its tokens on all ranks, "
+        "on the log-probabilities they were sampled with), step (all tokens of an optimizer step on all ranks, on "
+        "current ones) or micro (each micro-batch of each rank by itself, as the authors' code).",
     )
-    kl_cov_gain: float = field(default=0.5, metadata=_help("Gain of the weight's control, per optimizer step."))
-    kl_cov_coef_min: float = field(default=1.0, metadata=_help("The weight's control stays above this."))
-    kl_cov_coef_max: float = field(default=100.0, metadata=_help("The weight's control stays under this."))
-    ratio_clip: str = field(default="method", metadata=_help("Range of PPO's clip: method, epsilon or none."))
-    allow_large_fraction: bool = field(default=False, metadata=_help("Accept a fraction over 0.05."))
-    advantage_estimator: str = field(default="grpo", metadata=_help("grpo, rloo, reinforce++ or prime."))
-    prime_beta: float = field(default=0.05, metadata=_help("Scale of PRIME's implicit reward."))
-    prime_learning_rate: float = field(default=1e-6, metadata=_help("Learning rate of PRIME's reward model."))
-    filter_groups: bool = field(
-        default=False, metadata=_help("Drop groups without different rewards and refill the rollout.")
+    ratio_clip: Annotated[str, Choice(RATIO_CLIPS)] = setting(
+        "method",
+        "Range of PPO's clip: method (as the authors ran it: [0, 2] for Clip-Cov, none for KL-Cov, else epsilon), "
+        "epsilon (TRL's epsilon and epsilon_high) or none.",
     )
-    filter_groups_max_attempts: int = field(
-        default=10, metadata=_help("Rounds of sampling for a rollout, the first included.")
+    allow_large_fraction: Annotated[bool, flag()] = setting(False, "Accept a fraction over 0.05.")
+    advantage_estimator: Annotated[str, Choice(ADVANTAGE_ESTIMATORS)] = setting(
+        "grpo",
+        "grpo (TRL's, by group), rloo, reinforce++ (whitened over the batch) or prime (implicit process rewards).",
     )
-    token_sample_every: int = field(
-        default=0, metadata=_help("Keep a sample of tokens every so many optimizer steps; 0 keeps none.")
+    prime_beta: Annotated[float, number(0, above=True)] = setting(0.05, "Scale of PRIME's implicit reward.")
+    prime_learning_rate: Annotated[float, number(0, above=True)] = setting(
+        1e-6, "Learning rate of PRIME's reward model."
     )
-    token_sample_size: int = field(default=32, metadata=_help("Sequences in each sample of tokens."))
+    filter_groups: Annotated[bool, flag()] = setting(
+        False,
+        "Drop groups whose rewards are all equal and refill the rollout with further prompts, as the paper (section "
+        "4.3) and DAPO do.",
+    )
+    filter_groups_max_attempts: Annotated[int, whole(1)] = setting(
+        10,
+        "Rounds of sampling for a rollout, the first included; then the rest is filled with dropped groups. DAPO's "
+        "scripts: 10.",
+    )
+    token_sample_every: Annotated[int, whole(0)] = setting(
+        0, "Keep tokens of every so many optimizer steps, for trainer.sampled_tokens(); 0 keeps none."
+    )
+    token_sample_size: Annotated[int, whole(0)] = setting(32, "Sequences kept of such a step.")
+
+    _served = False
+    """Whether a trainer that knows these fields has taken the config."""
 
     def __post_init__(self) -> None:
+        self._check_values()
+        by_batch_size = self.generation_batch_size is not None
         super().__post_init__()
-        self._check_names()
-        self._check_ranges()
-        if self.entropy_control_fraction is None:
-            self.entropy_control_fraction = DEFAULT_FRACTIONS.get(self.entropy_control)
+        self._rollout_field = "generation_batch_size" if by_batch_size else "steps_per_generation"
         if self.use_liger_kernel:
             raise ConfigError(
                 "use_liger_kernel=True can replace the forward that the covariance is taken from: unset it, or take "
@@ -121,21 +119,18 @@ class CovGRPOConfig(GRPOConfig):
             )
         if self.advantage_estimator != "grpo":
             self._check_estimator()
-        if self.entropy_control_tokens != "covariance" and self.entropy_control != "kl_cov":
-            raise ConfigError(
-                f"entropy_control_tokens={self.entropy_control_tokens!r} says which tokens KL-Cov penalises, and "
-                f"entropy_control is {self.entropy_control!r}: leave it at 'covariance', or set "
-                "entropy_control='kl_cov'"
-            )
-        if self.kl_cov_adaptive:
-            self._check_adaptive()
-        if self.entropy_control != "none":
+        self._check_idle()
+        if self.method.selects:
+            if self.entropy_control_fraction is None:
+                self.entropy_control_fraction = self.method.default_fraction
+            self._check_fraction()
             self._check_control()
+            self.method.validate(self)
         elif self.on_policy and self.epsilon_high is not None:
-            warnings.warn(
+            remedy = " or ".join(f"{name} to {value}" for name, value in self.off_policy_remedies().items())
+            _warn(
                 f"epsilon_high={self.epsilon_high} has no effect: {self._schedule}, so the ratio is always 1; "
-                f"{self._more_updates}",
-                stacklevel=3,
+                f"set {remedy}"
             )
 
     @classmethod
@@ -144,14 +139,30 @@ class CovGRPOConfig(GRPOConfig):
 
         What depends on the hardware is left to you: the published runs make one rollout of 2048 sequences
         (``generation_batch_size``) into 8 updates, so ``per_device_train_batch_size`` times
-        ``gradient_accumulation_steps`` times the number of ranks should be 256.
+        ``gradient_accumulation_steps`` times the number of ranks must be 256. With ``steps_per_generation``, which
+        takes the place of ``generation_batch_size``, or ``num_iterations`` the schedule is yours, and another number
+        of updates is only warned of.
 
         Raises:
-            ConfigError: for an unknown name, naming those there are.
+            ConfigError: for an unknown name, naming those there are; for settings that do not go together or make
+                another number of updates, naming the preset.
         """
         if name not in PRESETS:
             raise ConfigError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
-        return cls(**({key: setting.value for key, setting in PRESETS[name].items()} | overrides))
+        published = {key: setting.value for key, setting in PRESETS[name].items()}
+        if overrides.get("steps_per_generation") is not None and "generation_batch_size" not in overrides:
+            del published["generation_batch_size"]
+        try:
+            config = cls(**(published | overrides))
+            config._check_updates(own_schedule=bool({"steps_per_generation", "num_iterations"} & overrides.keys()))
+        except ValueError as error:
+            raise ConfigError(f"preset {name!r}: {error}") from error
+        return config
+
+    @property
+    def method(self) -> type[EntropyControl]:
+        """The method of ``entropy_control``."""
+        return METHODS[self.entropy_control]
 
     @property
     def updates_from(self) -> int:
@@ -171,12 +182,35 @@ class CovGRPOConfig(GRPOConfig):
     @property
     def clip_range(self) -> tuple[float, float]:
         """How far the ratio may go below and above 1; infinity for no clip."""
-        if self.ratio_clip == "none" or (self.ratio_clip == "method" and self.entropy_control == "kl_cov"):
+        if self.ratio_clip == "none":
             return math.inf, math.inf
-        if self.ratio_clip == "method" and self.entropy_control == "clip_cov":
-            return 1.0, 1.0
+        if self.ratio_clip == "method" and self.method.clip_range is not None:
+            return self.method.clip_range
         low = math.inf if self.epsilon is None else self.epsilon
         return low, low if self.epsilon_high is None else self.epsilon_high
+
+    @property
+    def train_batch_size(self) -> int:
+        """TRL's. Every trainer asks for it when it is made: one that does not know our fields is warned of."""
+        if not self._served:
+            changed = [field.name for field in own_fields() if getattr(self, field.name) != field.default]
+            if changed:
+                _warn(
+                    f"{', '.join(f'{name}={getattr(self, name)!r}' for name in changed)} in a CovGRPOConfig counts in "
+                    "CovGRPOTrainer alone, and another trainer was given it: use CovGRPOTrainer, or a GRPOConfig"
+                )
+        return super().train_batch_size
+
+    def off_policy_remedies(self) -> dict[str, int]:
+        """Fields of the schedule, each with the least value that makes two optimizer steps of a rollout.
+
+        On-policy the micro-batches of a rollout divide those of an optimizer step.
+        """
+        steps = 2 * self.gradient_accumulation_steps
+        slices = steps // self.num_iterations
+        if self._rollout_field == "generation_batch_size":
+            slices *= self.generation_batch_size // self.steps_per_generation
+        return {self._rollout_field: slices, "num_iterations": steps // self.steps_per_generation}
 
     @property
     def _schedule(self) -> str:
@@ -185,58 +219,66 @@ class CovGRPOConfig(GRPOConfig):
             f"gradient_accumulation_steps={self.gradient_accumulation_steps} every update is on-policy"
         )
 
-    @property
-    def _more_updates(self) -> str:
-        accumulation = self.gradient_accumulation_steps
-        multiple = f", a multiple of {accumulation}" if accumulation > 1 else ""
-        return (
-            f"set steps_per_generation to {2 * accumulation} or more{multiple} (the paper's 8 updates per rollout: "
-            f"{8 * accumulation}), or num_iterations to 2 or more"
-        )
+    def _check_values(self) -> None:
+        for name, rule in (rules(type(self)) | TRL_RULES).items():
+            rule.check(name, getattr(self, name))
+        for name in ("steps_per_generation", "generation_batch_size"):
+            if getattr(self, name) is not None:
+                whole(1).check(name, getattr(self, name))
 
-    def _check_names(self) -> None:
-        for name, allowed in (
-            ("entropy_control", ENTROPY_CONTROLS),
-            ("entropy_control_scope", SCOPES),
-            ("entropy_control_tokens", TOKENS),
-            ("ratio_clip", RATIO_CLIPS),
-            ("advantage_estimator", ADVANTAGE_ESTIMATORS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is unknown: choose one of {', '.join(allowed)}")
+    def _check_idle(self) -> None:
+        """Warn of settings that have no effect, and refuse those that name another way of training than this one."""
+        control = f"entropy_control={self.entropy_control!r}"
+        for name, method in METHODS.items():
+            if method is self.method or method.settings is None:
+                continue
+            for field in fields(method.settings):
+                value = getattr(self, field.name)
+                if value == field.default:
+                    continue
+                what = f"{field.name}={value!r} is a setting of {method.title}, and {control}"
+                if isinstance(value, bool | str):
+                    raise ConfigError(f"{what}: set entropy_control={name!r}, or leave it at {field.default!r}")
+                _warn(f"{what}, where it has no effect: set entropy_control={name!r}")
+        defaults = {field.name: field.default for field in fields(self)}
+        idle = {}
+        if not self.method.selects:
+            others = " or ".join(repr(name) for name, method in METHODS.items() if method.selects)
+            for name in ("fraction", "minimum", "scope"):
+                idle[f"entropy_control_{name}"] = f"set entropy_control to {others}"
+        if self.advantage_estimator != "prime":
+            idle |= dict.fromkeys(("prime_beta", "prime_learning_rate"), "set advantage_estimator='prime'")
+        if not self.filter_groups:
+            idle["filter_groups_max_attempts"] = "set filter_groups=True"
+        if self.token_sample_every == 0:
+            idle["token_sample_size"] = "set token_sample_every to 1 or more"
+        if self.ratio_clip == "none" or (self.ratio_clip == "method" and self.method.clip_range is not None):
+            clip = f"ratio_clip={self.ratio_clip!r} with {control} does not read it"
+            idle |= dict.fromkeys(("epsilon", "epsilon_high"), f"{clip}, so set ratio_clip='epsilon'")
+        for name, remedy in idle.items():
+            if getattr(self, name) != defaults[name]:
+                _warn(f"{name}={getattr(self, name)!r} has no effect: {remedy}")
 
-    def _check_ranges(self) -> None:
-        for name in ("kl_cov_coef", "epsilon", "epsilon_high", "beta", "entropy_coef"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ConfigError(f"{name}={value} is negative: pass 0 or more")
-        for name in ("prime_beta", "prime_learning_rate", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}: pass a positive number")
-        for name in ("entropy_control_minimum", "token_sample_every", "token_sample_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ConfigError(f"{name}={value!r}: pass a whole number, 0 or more")
-        attempts = self.filter_groups_max_attempts
-        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-            raise ConfigError(f"filter_groups_max_attempts={attempts!r}: pass a whole number, 1 or more")
-        if not isinstance(self.filter_groups, bool):
-            raise ConfigError(f"filter_groups={self.filter_groups!r}: pass True or False")
-        if not self.clip_cov_low < self.clip_cov_high:
-            raise ConfigError(
-                f"clip_cov_low={self.clip_cov_low} is not under clip_cov_high={self.clip_cov_high}: no token can be "
-                "between them; the paper has 1 and 5"
-            )
-        fraction = self.entropy_control_fraction
-        if fraction is None:
+    def _check_fraction(self) -> None:
+        fraction, length = self.entropy_control_fraction, self.max_completion_length
+        if self.allow_large_fraction or fraction < PERCENT:
             return
-        if isinstance(fraction, bool) or not 0 <= fraction <= 1:
-            raise ConfigError(f"entropy_control_fraction={fraction!r}: pass a fraction of the tokens between 0 and 1")
-        if fraction > LARGE_FRACTION and not self.allow_large_fraction:
-            raise ConfigError(
-                f"entropy_control_fraction={fraction} is {fraction:.0%} of the tokens (the paper: 0.0002 to 0.002): "
-                f"for {fraction} % pass {fraction / 100:g}, or set allow_large_fraction=True if you mean it"
+        tokens = ""
+        if length is not None:
+            rollout = self.generation_batch_size * length
+            tokens = (
+                f", up to {fraction * rollout:.0f} of the {rollout} tokens of {self.generation_batch_size} responses "
+                f"of {length}"
             )
+        what = (
+            f"entropy_control_fraction={fraction:g} is {100 * fraction:.3g} % of the tokens{tokens} (the paper: 0.0002 "
+            f"to 0.002): for {fraction:g} % pass {fraction / 100:g}, or set allow_large_fraction=True if you mean it"
+        )
+        if fraction > LARGE_FRACTION:
+            raise ConfigError(what)
+        # Where responses are so short that this is less than one token of each, a large fraction is what it takes.
+        if length is not None and fraction * length >= 1:
+            _warn(what)
 
     def _check_estimator(self) -> None:
         if self.multi_objective_aggregation != "sum_then_normalize":
@@ -248,27 +290,6 @@ class CovGRPOConfig(GRPOConfig):
             raise ConfigError(
                 f"scale_rewards={self.scale_rewards!r} is for advantage_estimator='grpo': leave it unset, "
                 f"{self.advantage_estimator!r} has a scale of its own"
-            )
-
-    def _check_adaptive(self) -> None:
-        if self.entropy_control != "kl_cov":
-            raise ConfigError(
-                f"kl_cov_adaptive=True moves the weight of KL-Cov's penalty, and entropy_control is "
-                f"{self.entropy_control!r}: set entropy_control='kl_cov', or leave kl_cov_adaptive unset"
-            )
-        if self.use_adaptive_entropy:
-            raise ConfigError(
-                "kl_cov_adaptive=True and use_adaptive_entropy=True both steer the entropy to entropy_target: two "
-                "controllers of one quantity work against each other, so unset one of them"
-            )
-        for name in ("entropy_target", "kl_cov_gain", "kl_cov_coef_min"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}: pass a positive number with kl_cov_adaptive=True")
-        low, start, high = self.kl_cov_coef_min, self.kl_cov_coef, self.kl_cov_coef_max
-        if not low <= start <= high:
-            raise ConfigError(
-                f"kl_cov_coef={start} is not between kl_cov_coef_min={low} and kl_cov_coef_max={high}: the weight "
-                "starts at kl_cov_coef and stays between the two"
             )
 
     def _check_control(self) -> None:
@@ -288,10 +309,16 @@ class CovGRPOConfig(GRPOConfig):
                 f"delta={self.delta} bounds the ratio while ratio_clip={self.ratio_clip!r} leaves it unclipped: unset "
                 "delta, or set ratio_clip='epsilon'"
             )
-        if self.entropy_control == "kl_cov" and self.on_policy:
+        if self.on_policy and not self.method.acts_on_policy:
+            remedies = self.off_policy_remedies()
+            others = [name for name, method in METHODS.items() if method.selects and method.acts_on_policy]
+            whole_steps = self.updates_from == self.gradient_accumulation_steps
+            instead = f", or take entropy_control={' or '.join(map(repr, others))}" if whole_steps else ""
+            (first, value), (second, passes) = remedies.items()
             raise ConfigError(
                 f"{control} does nothing here: {self._schedule}, so |log pi - log pi_old| and its gradient are 0; "
-                f"{self._more_updates}, or take entropy_control='clip_cov'"
+                f"set {first} to {value} (the paper's {UPDATES} updates per rollout: {UPDATES // 2 * value}) or "
+                f"{second} to {passes}{instead}"
             )
         if self.effective_scope == "step" and self.updates_from % self.gradient_accumulation_steps:
             raise ConfigError(
@@ -301,67 +328,33 @@ class CovGRPOConfig(GRPOConfig):
                 "to 'micro'"
             )
 
+    def _check_updates(self, own_schedule: bool) -> None:
+        """Whether a rollout is made into as many updates as the published runs make of one."""
+        accumulation = self.gradient_accumulation_steps
+        if self.updates_from == UPDATES * accumulation:
+            return
+        one = self.generation_batch_size // self.steps_per_generation
+        per_update = self.generation_batch_size * self.num_iterations / UPDATES
+        what = (
+            f"{self.generation_batch_size} sequences in micro-batches of {one} over all ranks, "
+            f"gradient_accumulation_steps={accumulation} and num_iterations={self.num_iterations} make "
+            f"{self.updates_from / accumulation:g} updates of a rollout and not the published {UPDATES}"
+        )
+        remedy = (
+            f"set gradient_accumulation_steps={per_update / one:.0f}"
+            if per_update % one == 0
+            else f"choose per_device_train_batch_size x gradient_accumulation_steps x ranks = {per_update:g}"
+        )
+        if not own_schedule:
+            raise ConfigError(f"{what}: {remedy}")
+        _warn(f"{what}: {remedy}, unless you mean it")
 
-def clips_tokens(config: GRPOConfig) -> bool:
-    """Whether the loss clips each token's ratio."""
-    return config.loss_type in LOSS_TYPES and config.importance_sampling_level == "token"
+
+def own_fields() -> list[Any]:
+    """The fields that TRL's config does not have."""
+    theirs = {field.name for field in fields(GRPOConfig)}
+    return [field for field in fields(CovGRPOConfig) if field.name not in theirs]
 
 
-class Setting(NamedTuple):
-    """A published value and where it stands. ``scripts``: the authors' repository, ``recipe/dapo/*.sh``, at 8850579."""
-
-    value: Any
-    source: str
-
-
-_SHARED = {
-    "generation_batch_size": Setting(2048, "section 4.3: 256 prompts x 8 responses"),
-    "num_generations": Setting(8, "section 4.3"),
-    "num_iterations": Setting(1, "section 4.3: one pass, in 8 updates"),
-    "temperature": Setting(1.0, "section 4.3"),
-    "max_completion_length": Setting(8192, "section 4.3"),
-    "scale_rewards": Setting("group", "Eq. 3"),
-    "loss_type": Setting("dapo", "scripts: loss_agg_mode=token-mean"),
-    "beta": Setting(0.0, "scripts: no reference KL"),
-    "entropy_coef": Setting(0.0, "scripts: entropy_coeff=0"),
-    "lr_scheduler_type": Setting("constant", "scripts: constant, no warm-up"),
-    "weight_decay": Setting(0.0, "scripts"),
-    "max_grad_norm": Setting(1.0, "scripts"),
-}
-_SIZES = {
-    "7b": {"learning_rate": Setting(5e-7, "scripts since commit 745b301 (1e-6 before); section 2.2")},
-    "32b": {"learning_rate": Setting(1e-6, "scripts")},
-}
-_GRPO = {
-    "entropy_control": Setting("none", "section 4.3: the baseline"),
-    "epsilon": Setting(0.2, "section 2.2; scripts"),
-}
-_CLIP_HIGHER = _GRPO | {"epsilon_high": Setting(0.28, "section 4.3")}
-_CLIP_COV = {
-    "entropy_control": Setting("clip_cov", "Eq. 12"),
-    "entropy_control_fraction": Setting(2e-4, "section 4.3: r"),
-    "clip_cov_low": Setting(1.0, "section 4.3: omega_low"),
-    "clip_cov_high": Setting(5.0, "section 4.3: omega_high"),
-    "ratio_clip": Setting("method", "scripts: clip ratio low and high 1, so the ratio is clipped to [0, 2]"),
-}
-_KL_COV = {
-    "entropy_control": Setting("kl_cov", "Eq. 14"),
-    "kl_cov_coef": Setting(1.0, "section 4.3: beta"),
-    "ratio_clip": Setting("method", "Listing 1: no clip (the scripts pass 0.2, which the loss does not read)"),
-}
-PRESETS: dict[str, dict[str, Setting]] = {
-    "grpo-7b": _SHARED | _SIZES["7b"] | _GRPO,
-    "grpo-32b": _SHARED | _SIZES["32b"] | _GRPO,
-    "clip-higher-7b": _SHARED | _SIZES["7b"] | _CLIP_HIGHER,
-    "clip-higher-32b": _SHARED | _SIZES["32b"] | _CLIP_HIGHER,
-    "clip-cov-7b": _SHARED | _SIZES["7b"] | _CLIP_COV,
-    "clip-cov-32b": _SHARED | _SIZES["32b"] | _CLIP_COV,
-    "kl-cov-7b": _SHARED
-    | _SIZES["7b"]
-    | _KL_COV
-    | {"entropy_control_fraction": Setting(2e-3, "section 4.3: k at 7B; scripts: k_percent=0.2")},
-    "kl-cov-32b": _SHARED
-    | _SIZES["32b"]
-    | _KL_COV
-    | {"entropy_control_fraction": Setting(2e-4, "section 4.3: k at 32B; scripts: k_percent=0.02")},
-}
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=5)

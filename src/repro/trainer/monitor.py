@@ -1,35 +1,14 @@
 """What an optimizer step did to entropy and covariance, over all its micro-batches and ranks, on the device.
 
 Micro-batches add up to sums and to the step's tokens; when the step is complete they become one vector of metrics.
-Nothing is copied to the host before a log asks for it. Names, with the tokens of an optimizer step as the population:
-
-``entropy/response_mean``
-    H of the paper's Eq. 5: the mean over responses of the mean over a response's tokens of the exact entropy, in nats,
-    at temperature 1. At another sampling temperature the forward pass does not have it, and it is not logged.
-``entropy/token_mean``
-    The mean over tokens of the exact entropy at the sampling temperature, in nats: TRL's ``entropy``.
-``covariance/mean``, ``covariance/top_0.0002`` ... ``covariance/top_0.5``
-    Mean of (log pi - mean log pi)(A - mean A), Eq. 10, on current log-probabilities: over all tokens, and over the
-    fraction of them with the largest (at least one token), as in Table 1.
-``ratio/mean``, ``ratio/min``, ``ratio/max``, ``ratio/kl``
-    Of pi / pi_old; ``kl`` is the mean of ratio - 1 - log ratio, an estimate of KL(pi_old || pi) in nats. Only where
-    there is a pi_old.
-``clipped/low``, ``clipped/high``
-    Share of tokens below (above) PPO's range with a negative (positive) advantage: those without gradient.
-``selected/count``, ``selected/fraction``, ``selected/pool``
-    Tokens of the step that the method selected, their share, and the number of tokens that one selection chose from.
-``selected/positive_advantage``, ``selected/probability_below_0.1`` ..., ``selected/covariance``
-    Of the selected tokens: share with a positive advantage, shares by their probability when selected, and mean of the
-    covariance by which they were selected.
-``penalty/mean``
-    KL-Cov's penalty, a mean over all tokens, in nats.
-``kl_cov/coefficient``
-    The weight of that penalty, where a controller moves it.
+Nothing is copied to the host before a log asks for it. The population is the tokens of an optimizer step; a mean over
+no tokens is NaN. What is the same as a metric of TRL's is left to TRL (``entropy`` is near to ``entropy/token_mean``:
+it is a mean over micro-batches of their means).
 """
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -46,6 +25,25 @@ TOP_FRACTIONS = (0.0002, 0.002, 0.02, 0.2, 0.5)
 PROBABILITY_EDGES = (0.1, 0.5, 0.9)
 PROBABILITY_BUCKETS = ("below_0.1", "0.1_to_0.5", "0.5_to_0.9", "above_0.9")
 
+METRICS = {
+    ("entropy/response_mean",): "mean over responses of each one's mean exact entropy, at temperature 1 (Eq. 5); not "
+    "logged at other temperatures, where the forward pass does not have it",
+    ("entropy/token_mean",): "mean over tokens of the exact entropy, at the sampling temperature",
+    ("covariance/mean",): "mean covariance, Eq. 10, on current log-probabilities",
+    tuple(f"covariance/top_{fraction:g}" for fraction in TOP_FRACTIONS): "mean of the largest fraction, as in the "
+    "paper's Table 1; at least one token",
+    ("ratio/mean", "ratio/min", "ratio/max"): r"of $\pi/\pi_\text{old}$; only where there is a $\pi_\text{old}$",
+    ("ratio/kl",): r"mean of $r - 1 - \log r$, an estimate of KL from the old policy to the current one",
+    ("selected/count", "selected/fraction"): "selected tokens of the step and their share",
+    ("selected/pool",): "tokens that one selection chose from",
+    ("selected/positive_advantage",): "share of the selected with a positive advantage",
+    tuple(f"selected/probability_{bucket}" for bucket in PROBABILITY_BUCKETS): "shares of the selected by probability "
+    "when selected",
+    ("selected/covariance",): "mean covariance of the selected when selected",
+    ("penalty/mean",): "what a method adds to the loss of a token, a mean over all tokens",
+}
+"""Metrics and their meaning; entropies and penalties are in nats, covariances in nats times units of advantage."""
+
 
 def all_ranks(accelerator: Accelerator) -> ProcessGroup | None:
     """The group of all ranks; None where there is one process."""
@@ -61,8 +59,8 @@ class Selection:
         covariance: ``[B, T]``, by which they were selected.
         log_probs: ``[B, T]``, on which they were selected.
         pool: 0-d: tokens that the selection chose from, on all ranks where it was over all ranks.
-        penalty: ``[B, T]`` in nats, for KL-Cov.
-        coefficient: 0-d, the same on all ranks: the penalty's weight in this step, where a controller moves it.
+        penalty: ``[B, T]``: what the method adds to each token's loss.
+        metrics: what else the method logs of the step, 0-d and the same on all ranks.
     """
 
     selected: Tensor
@@ -70,7 +68,7 @@ class Selection:
     log_probs: Tensor
     pool: Tensor
     penalty: Tensor | None = None
-    coefficient: Tensor | None = None
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class StepMonitor:
@@ -79,7 +77,6 @@ class StepMonitor:
     Args:
         accelerator: collects over ranks and tells when an optimizer step is complete.
         temperature: of sampling, at which the entropies and log-probabilities are.
-        clip_range: how far the ratio may go below and above 1; None where the loss does not clip each token's ratio.
         sample_every: keep tokens of every n-th optimizer step, the first included; 0 keeps none.
         sample_size: sequences kept of such a step, from its last micro-batch.
     """
@@ -89,12 +86,11 @@ class StepMonitor:
         accelerator: Accelerator,
         *,
         temperature: float = 1.0,
-        clip_range: tuple[float, float] | None = None,
         sample_every: int = 0,
         sample_size: int = 0,
     ) -> None:
         self.accelerator, self.sample_every, self.sample_size = accelerator, sample_every, sample_size
-        self.clip_range, self.log_response_mean = clip_range, temperature == 1.0
+        self.log_response_mean = temperature == 1.0
         if not self.log_response_mean:
             warnings.warn(
                 f"entropy/response_mean is not logged: it is defined at temperature 1, and with "
@@ -130,7 +126,7 @@ class StepMonitor:
         self._tokens.append((log_probs.flatten(), advantages.flatten(), keep.flatten()))
         self._add_entropy(entropies, keep)
         if old_log_probs is not None:
-            self._add_ratio(log_probs - old_log_probs, advantages, keep)
+            self._add_ratio(log_probs - old_log_probs, keep)
         if selection is not None:
             self._add_selection(selection, advantages, keep)
         if not self.accelerator.sync_gradients:
@@ -138,8 +134,8 @@ class StepMonitor:
         flat = [torch.cat(parts) for parts in zip(*self._tokens, strict=True)]
         covariance = token_covariance(*flat, group=all_ranks(self.accelerator))
         metrics = self._metrics(covariance, flat[2])
-        if selection is not None and selection.coefficient is not None:
-            metrics["kl_cov/coefficient"] = selection.coefficient
+        if selection is not None:
+            metrics |= selection.metrics
         self._finished.append((list(metrics), torch.stack(list(metrics.values()))))
         if self.sample_every and (step - 1) % self.sample_every == 0:
             head = slice(self.sample_size)
@@ -171,14 +167,10 @@ class StepMonitor:
         wide = accumulator_dtype(entropies.device)
         self._add("response entropy", torch.where(keep, entropies, 0.0).sum(-1, dtype=wide) / lengths.clamp(min=1))
 
-    def _add_ratio(self, log_ratio: Tensor, advantages: Tensor, keep: Tensor) -> None:
+    def _add_ratio(self, log_ratio: Tensor, keep: Tensor) -> None:
         ratio = log_ratio.exp()
         self._add("ratio", ratio, keep)
         self._add("kl", ratio - 1 - log_ratio, keep)
-        if self.clip_range is not None:
-            low, high = self.clip_range
-            self._add("clipped low", keep & (ratio < 1 - low) & (advantages < 0))
-            self._add("clipped high", keep & (ratio > 1 + high) & (advantages > 0))
         wide = accumulator_dtype(ratio.device)
         extremes = {
             "minus ratio min": -torch.where(keep, ratio, math.inf).amin().to(wide),
@@ -220,9 +212,6 @@ class StepMonitor:
             metrics["ratio/mean"] = total["ratio"] / tokens
             metrics["ratio/min"], metrics["ratio/max"] = -total["minus ratio min"], total["ratio max"]
             metrics["ratio/kl"] = total["kl"] / tokens
-        if "clipped low" in total:
-            metrics["clipped/low"] = total["clipped low"] / tokens
-            metrics["clipped/high"] = total["clipped high"] / tokens
         if "selected" in total:
             metrics["selected/count"] = total["selected"]
             metrics["selected/fraction"] = total["selected"] / tokens
@@ -233,6 +222,8 @@ class StepMonitor:
                 metrics[f"selected/probability_{name}"] = total[name] / total["selected"]
         if "penalty" in total:
             metrics["penalty/mean"] = total["penalty"] / tokens
+        for name in metrics.keys() - {"selected/count", "selected/pool"}:
+            metrics[name] = metrics[name].masked_fill(total["tokens"] == 0, math.nan)
         return metrics
 
     def _top_means(self, covariance: Tensor, keep: Tensor, tokens: Tensor) -> list[Tensor]:

@@ -16,9 +16,8 @@ advantage estimators put theirs. Where we differ from the authors' code:
 """
 
 import inspect
-import math
 import os
-import warnings
+import re
 from collections import deque
 from typing import Any
 
@@ -27,26 +26,27 @@ import torch
 from accelerate.utils import gather
 from datasets import Dataset
 from torch import Tensor
-from torch.distributed import ProcessGroup
 from torch.utils.data import Sampler
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import get_config_model_id
 
 from repro.errors import ConfigError
-from repro.losses import kl_cov_penalty, policy_gradient_terms
-from repro.ops import select_band, select_top, token_covariance
-from repro.ops.common import accumulator_dtype, broadcast_advantages
+from repro.ops import token_covariance
+from repro.ops.common import broadcast_advantages
 from repro.seeds import derive_seed
 from repro.trainer import advantages as estimators
 from repro.trainer.aggregate import aggregate, loss_mask
-from repro.trainer.config import PRESETS, CovGRPOConfig, clips_tokens
+from repro.trainer.alarms import Alarms
+from repro.trainer.config import CovGRPOConfig
 from repro.trainer.filter_groups import GroupFilteringTrainer
+from repro.trainer.methods.pool import Pool
 from repro.trainer.monitor import Selection, StepMonitor, all_ranks
 from repro.trainer.prime import ImplicitRewardModel
 
-__all__ = ["PRESETS", "CovGRPOConfig", "CovGRPOTrainer"]
+__all__ = ["CovGRPOTrainer"]
 
 FORWARD_INPUTS = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
 
@@ -65,19 +65,30 @@ class CovGRPOTrainer(GroupFilteringTrainer):
     _batch: dict[str, Any] | None = None
     _sampler: Sampler | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        config = self.args
-        if not isinstance(config, CovGRPOConfig):
-            raise ConfigError(f"args is a {type(config).__name__}: pass a CovGRPOConfig, which has all of its fields")
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: CovGRPOConfig | None = None,
+        *more: Any,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = CovGRPOConfig(f"{name.split('/')[-1]}-CovGRPO")
+        if not isinstance(args, CovGRPOConfig):
+            raise ConfigError(f"args is a {type(args).__name__}: pass a CovGRPOConfig, which has all of its fields")
+        args._served = True
+        super().__init__(model, reward_funcs, args, *more, **kwargs)
         self._begin_filtering()
+        config, device = self.args, self.accelerator.device
         self.epsilon_low, self.epsilon_high = config.clip_range
-        self.generator = torch.Generator(device=self.accelerator.device)
+        self.generator = torch.Generator(device=device)
         self.generator.manual_seed(derive_seed("clip-cov draw", config.seed, self.accelerator.process_index))
-        self.kl_cov_coef: float | Tensor = config.kl_cov_coef
-        if config.kl_cov_adaptive:
-            device = self.accelerator.device
-            self.kl_cov_coef = torch.tensor(config.kl_cov_coef, dtype=accumulator_dtype(device), device=device)
+        self.control = config.method(config, device)
+        if self.control.paper is not None:
+            self._name = f"GRPO with {self.control.title}"
+            self._paper = self.control.paper | {"citation": self.control.paper["citation"] + self._paper["citation"]}
         self.reward_model: ImplicitRewardModel | None = None
         if config.advantage_estimator == "prime":
             if self.is_deepspeed_enabled or self.is_fsdp_enabled:
@@ -92,13 +103,12 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         self.monitor = StepMonitor(
             self.accelerator,
             temperature=self.temperature,
-            clip_range=config.clip_range if clips_tokens(config) else None,
             sample_every=config.token_sample_every,
             sample_size=config.token_sample_size,
         )
+        self.alarms = Alarms(config, self.control)
         self._window: deque[Selection] = deque()
         self._rewards_per_func: Tensor | None = None
-        self._floor_warned = False
 
     def _completion_log_probs(self, model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
         """Log-probabilities of a batch's completions, ``[B, T]``."""
@@ -122,7 +132,7 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             return batch
         if self.args.advantage_estimator != "grpo":
             batch["advantages"] = self._advantages(batch)
-        if self.args.entropy_control != "none" and self.args.effective_scope == "rollout":
+        if self.control.selects and self.args.effective_scope == "rollout":
             old = batch["old_per_token_logps"]
             chosen = self._select(old, old, batch["advantages"], loss_mask(batch), batch["num_items_in_batch"])
             batch |= {"cov_selected": chosen.selected, "cov_covariance": chosen.covariance}
@@ -153,47 +163,15 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         return advantages[rows]
 
     @torch.no_grad()
-    def _select(self, log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, pool: Tensor) -> Selection:
+    def _select(self, log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, size: Tensor) -> Selection:
         """The tokens that the method restricts, of a pool that this rank has all or a part of, ``[B, T]``."""
-        config = self.args
-        group = None if config.effective_scope == "micro" else all_ranks(self.accelerator)
-        covariance = token_covariance(log_probs, advantages, mask, group=group)
-        fraction, minimum = config.entropy_control_fraction, config.entropy_control_minimum
-        if config.entropy_control == "kl_cov" and config.entropy_control_tokens != "covariance":
-            selected = self._select_others(log_probs, advantages, covariance, mask, group)
-        elif config.entropy_control == "kl_cov":
-            selected = select_top(covariance, mask, fraction, minimum=minimum, group=group)
-        else:
-            low, high = config.clip_range
-            clipped = policy_gradient_terms(log_probs, old, advantages, epsilon_low=low, epsilon_high=high)[1]
-            selected = select_band(
-                covariance,
-                mask,
-                fraction,
-                config.clip_cov_low,
-                config.clip_cov_high,
-                exclude=clipped,
-                minimum=minimum,
-                generator=self.generator,
-                group=group,
-            )
-        return Selection(selected, covariance, log_probs, pool)
-
-    def _select_others(
-        self, log_probs: Tensor, advantages: Tensor, covariance: Tensor, mask: Tensor, group: ProcessGroup | None
-    ) -> Tensor:
-        """As many tokens as KL-Cov selects, chosen in another way than it does (``entropy_control_tokens``)."""
-        tokens = self.args.entropy_control_tokens
-        fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
-        if tokens == "random":
-            bounds, draw = (-math.inf, math.inf), self.generator
-            return select_band(covariance, mask, fraction, *bounds, minimum=minimum, generator=draw, group=group)
+        group = None if self.args.effective_scope == "micro" else all_ranks(self.accelerator)
         advantages = broadcast_advantages(log_probs, advantages)
-        candidates = advantages > 0 if tokens == "positive_advantage" else advantages < 0
-        score = -log_probs.to(covariance.dtype) if tokens == "rare_failing" else covariance
-        # The fraction is one of the whole pool, so the other tokens stay in it, under all candidates.
-        score = torch.where(candidates, score, torch.finfo(score.dtype).min)
-        return select_top(score, mask, fraction, minimum=minimum, group=group) & candidates
+        covariance = token_covariance(log_probs, advantages, mask, group=group)
+        fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
+        pool = Pool(log_probs, old, advantages, mask, covariance, fraction, minimum, self.generator, group)
+        self.alarms.seen = covariance, mask
+        return Selection(self.control.select(pool), covariance, log_probs, size)
 
     def _pool_size(self, mask: Tensor) -> Tensor:
         tokens = mask.sum()
@@ -220,12 +198,12 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         # The loss's own forward pass is the only one that asks for entropies; TRL reads the advantages after it.
         if kwargs.get("compute_entropy") and self._batch is not None:
             self._batch["cov_forward"] = outputs[:2]
-            if self.args.entropy_control != "none":
+            if self.control.selects:
                 self._control(self._batch, outputs[0].detach())
         return outputs
 
     def _control(self, batch: dict[str, Any], log_probs: Tensor) -> None:
-        """Put a micro-batch's selection into it; for Clip-Cov, take the selected tokens' advantages out."""
+        """Put a micro-batch's selection into it, and the advantages that the method leaves."""
         advantages, mask, old = batch["advantages"], loss_mask(batch), batch.get("old_per_token_logps")
         if self.args.effective_scope == "rollout":
             pool = batch["num_items_in_batch"]
@@ -236,17 +214,13 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             pool = self._pool_size(mask)
             selection = self._select(log_probs, log_probs if old is None else old, advantages, mask, pool)
         batch["cov_selection"] = selection
-        if self.args.entropy_control == "clip_cov":
-            if advantages.ndim == 1:
-                advantages = advantages.unsqueeze(1)
-            batch["advantages"] = torch.where(selection.selected, 0.0, advantages)
+        batch["advantages"] = self.control.advantages(advantages, selection.selected)
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
         if not self.model.training:
             return super()._compute_loss(model, inputs)
         steps = self.current_gradient_accumulation_steps
-        controlled = self.args.entropy_control != "none"
-        if controlled and self.args.effective_scope == "step" and steps > 1 and not self._window:
+        if self.control.selects and self.args.effective_scope == "step" and steps > 1 and not self._window:
             self._look_ahead(model)
         batch = self._batch = dict(inputs)
         try:
@@ -255,9 +229,10 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             self._batch = None
         (log_probs, entropies), mask = batch["cov_forward"], loss_mask(inputs)
         old, selection = inputs.get("old_per_token_logps"), batch.get("cov_selection")
-        if self.args.entropy_control == "kl_cov":
-            selection.penalty = kl_cov_penalty(log_probs, old, selection.selected, self.kl_cov_coef)
-            selection.coefficient = self.kl_cov_coef if self.args.kl_cov_adaptive else None
+        if selection is not None:
+            selection.penalty = self.control.penalty(log_probs, old, selection.selected)
+            selection.metrics = self.control.metrics()
+        if selection is not None and selection.penalty is not None:
             loss = loss + aggregate(
                 selection.penalty,
                 mask,
@@ -278,39 +253,17 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             old_log_probs=old,
             selection=selection,
         )
-        if self.args.kl_cov_adaptive and metrics is not None:
-            self._adapt(metrics["entropy/token_mean"])
+        if metrics is not None:
+            self.control.after_step(metrics)
         return loss
-
-    def _adapt(self, entropy: Tensor) -> None:
-        """Move the weight of KL-Cov's penalty for the next optimizer step by this one's token-mean entropy, 0-d."""
-        target, gain = self.args.entropy_target, self.args.kl_cov_gain
-        # A new tensor: the backward pass of this step still reads the old one.
-        moved = self.kl_cov_coef * torch.exp(gain * (target - entropy) / target)
-        self.kl_cov_coef = moved.clamp(self.args.kl_cov_coef_min, self.args.kl_cov_coef_max)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training:
             for metrics in self.monitor.collect():
-                self._warn_of_floor(metrics)
+                self.alarms.hear(metrics)
                 for name, value in metrics.items():
                     self._metrics["train"][name].append(value)
         super().log(logs, start_time)
-
-    def _warn_of_floor(self, metrics: dict[str, float]) -> None:
-        """Warn once that a fraction of the pool is under one token, so that the minimum decides."""
-        fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
-        pool = metrics.get("selected/pool")
-        if self._floor_warned or pool is None or fraction * pool >= 1:
-            return
-        self._floor_warned = True
-        what = "nothing is selected" if minimum == 0 else f"{minimum} is selected, a fraction of {minimum / pool:.2g}"
-        warnings.warn(
-            f"entropy_control_fraction={fraction:g} of the {pool:.0f} tokens of a selection is {fraction * pool:.2g} "
-            f"tokens, so that {what}: raise the fraction, or select over more tokens (entropy_control_scope="
-            f"{self.args.entropy_control_scope!r}, generation_batch_size)",
-            stacklevel=2,
-        )
 
     def sampled_tokens(self) -> pd.DataFrame:
         """The kept tokens, a row each, see :meth:`repro.trainer.monitor.StepMonitor.sampled_tokens`."""
@@ -329,7 +282,7 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             "buffered_inputs": self._buffered_inputs,
             "generator": self.generator.get_state(),
             "monitor": self.monitor.state_dict(),
-            "kl_cov_coef": self.kl_cov_coef,
+            "control": self.control.state_dict(),
             "prompts": None if self.prompt_stream is None else self.prompt_stream.position,
         }
         torch.save(state, own)
@@ -342,9 +295,14 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             return
         own, shared = self._state_paths(checkpoint)
         if not os.path.isfile(own):
+            files = os.listdir(checkpoint)
+            if not any(name.startswith("rng_state") for name in files):
+                return  # of weights alone (save_only_model), from which everything else begins anew, as in TRL
+            ranks = sum(bool(re.fullmatch(r"cov_grpo_\d+\.pt", name)) for name in files)
+            made_by = f"CovGRPOTrainer on {ranks} ranks" if ranks else "another trainer"
             raise ConfigError(
-                f"{checkpoint} has no {os.path.basename(own)}: it is not a checkpoint of this trainer with this many "
-                "ranks, and training would not go on as it began; load its weights as the model instead"
+                f"{checkpoint} has no {os.path.basename(own)}: it was made by {made_by}, and training would not go on "
+                "as it began; load its weights as the model instead"
             )
         # A sampler draws the order of prompts anew for each epoch: begin those that are over, as the stopped run did.
         epochs = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).epoch
@@ -356,8 +314,7 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
         self.generator.set_state(state["generator"].cpu())
         self.monitor.load_state_dict(state["monitor"])
-        if self.args.kl_cov_adaptive:
-            self.kl_cov_coef = torch.as_tensor(state["kl_cov_coef"]).to(self.kl_cov_coef)
+        self.control.load_state_dict(state["control"])
         if self.reward_model is not None:
             self.reward_model.to(device)
             self.reward_model.load_state_dict(torch.load(shared, map_location=device, weights_only=True))
