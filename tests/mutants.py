@@ -59,12 +59,18 @@ MUTANTS = (
         "torch.where(selected == 0, coef",
         (LOSSES,),
     ),
-    Mutant("mean over padding", "losses.py", "keep.sum().clamp(min=1)", "keep.numel()", (LOSSES,)),
+    Mutant(
+        "mean over padding",
+        "losses.py",
+        "return (terms + penalty).sum() / tokens",
+        "return (terms + penalty).mean()",
+        (LOSSES,),
+    ),
     Mutant(
         "mean not protected where all is masked",
         "losses.py",
-        "torch.where(keep, values, 0.0).sum() / keep.sum().clamp(min=1)",
-        "torch.where(keep, values, 0.0).sum() / keep.sum()",
+        "return (terms + penalty).sum() / tokens",
+        "return (terms + penalty).sum() / (mask != 0).sum()",
         (LOSSES,),
     ),
     Mutant(
@@ -98,8 +104,8 @@ MUTANTS = (
     Mutant(
         "drawn tokens leave the denominator",
         "losses.py",
-        "torch.where(selected, 0.0, terms).sum() / tokens",
-        "torch.where(selected, 0.0, terms).sum() / (tokens - selected.sum())",
+        "return terms.sum() / tokens",
+        "return terms.sum() / (tokens - selected.sum())",
         (LOSSES,),
     ),
     Mutant(
@@ -167,9 +173,9 @@ MUTANTS = (
     ),
     Mutant(
         "every draw the same",
-        "trainer/trainer.py",
-        "                generator=self.generator,\n",
-        "                generator=torch.Generator().manual_seed(0),\n",
+        "trainer/methods/pool.py",
+        "            generator=self.generator,\n",
+        "            generator=torch.Generator().manual_seed(0),\n",
         (TRAINER,),
     ),
     Mutant(
@@ -210,7 +216,7 @@ MUTANTS = (
     Mutant(
         "Clip-Cov leaves the advantages",
         "trainer/trainer.py",
-        'batch["advantages"] = torch.where(selection.selected, 0.0, advantages)',
+        'batch["advantages"] = self.control.advantages(advantages, selection.selected)',
         'batch["advantages"] = advantages',
         (TRAINER,),
     ),
@@ -231,24 +237,24 @@ MUTANTS = (
     Mutant("padding penalised", "trainer/aggregate.py", "    values = values * mask\n", "", (TRAINER,)),
     Mutant(
         "coefficient ignored",
-        "trainer/trainer.py",
-        "selection.selected, self.kl_cov_coef)",
-        "selection.selected, 1.0)",
+        "trainer/methods/kl_cov.py",
+        "selected, self.coef)",
+        "selected, 1.0)",
         ("tests/trainer/test_golden.py",),
     ),
     Mutant(
         "Clip-Cov without its own clip range",
         "trainer/config.py",
-        'if self.ratio_clip == "method" and self.entropy_control == "clip_cov":',
-        "if False:",
+        'if self.ratio_clip == "method" and self.method.clip_range is not None:\n',
+        "if False:\n",
         (TRAINER,),
     ),
     Mutant(
         "on-policy KL-Cov accepted",
         "trainer/config.py",
-        'if self.entropy_control == "kl_cov" and self.on_policy:',
+        "if self.on_policy and not self.method.acts_on_policy:",
         "if False:",
-        ("tests/trainer/test_config.py",),
+        ("tests/trainer/test_mistakes.py",),
     ),
     Mutant(
         "response mean weighted by tokens",
@@ -279,11 +285,18 @@ MUTANTS = (
         (MONITOR,),
     ),
     Mutant(
-        "clipped share whatever the advantage's sign",
+        "an empty step has entropy 0",
         "trainer/monitor.py",
-        "keep & (ratio > 1 + high) & (advantages > 0)",
-        "keep & (ratio > 1 + high)",
+        'total["tokens"] == 0, math.nan)',
+        'total["tokens"] == 0, 0.0)',
         (MONITOR,),
+    ),
+    Mutant(
+        "an empty step moves the controller",
+        "trainer/methods/kl_cov.py",
+        "torch.where(entropy.isnan(), self.coef, moved)",
+        "moved",
+        ("tests/trainer/test_truncated.py",),
     ),
     Mutant(
         "metrics of the last micro-batch alone",
