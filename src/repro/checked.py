@@ -56,7 +56,6 @@ def _places(parts: Sequence[str | int], values: Any) -> Iterator[str]:
     for part in parts:
         inside = isinstance(values, list) or (isinstance(values, Mapping) and part in values)
         values = values[part] if inside else None
+        named = isinstance(part, int) and isinstance(values, Mapping) and "id" in values
         if part != "[key]":
-            yield str(
-                values["id"] if isinstance(part, int) and isinstance(values, Mapping) and "id" in values else part
-            )
+            yield str(values["id"] if named else part)
