@@ -16,10 +16,10 @@ help: ## List these targets
 
 setup: $(STAMP) ## Make .venv and install everything in it
 
-reproduce: $(STAMP) ## Train what is missing, execute the notebooks, build the book
+reproduce: $(STAMP) ## Train what this machine has no record of, execute the notebooks, build the book
 	@$(BIN)/python -m repro reproduce --profile $(PROFILE)
 
-train: $(STAMP) ## Only train what is missing; ARGS="--cores 14 --minutes 9" packs and limits it, the next call goes on
+train: $(STAMP) ## Only train; ARGS="--cores 14 --minutes 9" packs and limits it, the next call goes on
 	@$(BIN)/python -m repro train --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP) ## Run the tests
@@ -31,7 +31,7 @@ mutants: $(STAMP) ## Break the code in small ways and see that the tests notice;
 notebooks: $(STAMP) ## Make build/ipynb/*.ipynb, for Jupyter and Colab, from notebooks/*.py
 	@$(BIN)/python -m repro notebooks
 
-book: $(STAMP) ## Build the book from the executed notebooks
+book: $(STAMP) ## Execute the notebooks on the recorded runs and build the book, without training
 	@$(BIN)/python -m repro book --profile $(PROFILE)
 
 bases: $(STAMP) ## Train the base policies again, into bases/

@@ -19,40 +19,6 @@
 #
 # Runs are read from their records. A run that is not recorded yet is trained here first.
 
-# %% tags=["hide-input"]
-import importlib.util
-import os
-import pathlib
-import site
-import subprocess
-import sys
-import sysconfig
-
-REPOSITORY_URL = ""
-if importlib.util.find_spec("repro") is None:
-    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
-    checkouts = [
-        one
-        for one in folders
-        if (one / "src" / "repro").is_dir() and (one / "pyproject.toml").is_file()
-    ]
-    source = os.environ.get("REPRO_SOURCE") or REPOSITORY_URL
-    if checkouts:
-        source = str(checkouts[0])
-    if not source:
-        raise ModuleNotFoundError(
-            "the package repro is not installed and its source is unknown: open this notebook inside a checkout of the "
-            "repository, or set the environment variable REPRO_SOURCE to an address that pip can install it from"
-        )
-    editable = ["--editable"] if checkouts else []
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", *editable, source],
-        check=True,
-    )
-    # An editable installation is found through a .pth file, which Python reads at its start only.
-    site.addsitedir(sysconfig.get_path("purelib"))
-    importlib.invalidate_caches()
-
 # %% tags=["parameters"]
 profile: str = "cpu"
 seeds: list[int] | None = None

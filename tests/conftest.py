@@ -96,7 +96,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
             "groups: {collapse: {}}\n"
         ),
         "bases/t/model.safetensors": "weights",
-        "notebooks/01_one.py": "# %%\n",
+        "notebooks/01_one.py": '# %%\nfrom repro.claims import load_ledger\nload_ledger().claim("collapse")\n',
+        "notebooks/02_two.py": "# %%\nfrom repro.runs import load\n",
         "book/index.md": "# Book\n",
         "control/README": "",
     }.items():

@@ -31,25 +31,38 @@ class Parser(argparse.ArgumentParser):
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
-    """Train what is missing, execute the notebooks, build the book."""
+    """Train what this machine has no record of, execute the notebooks, build the book."""
+    _make("reproduce", arguments)
+
+
+def book(arguments: argparse.Namespace) -> None:
+    """Execute the notebooks on the recorded runs and build the book; train nothing."""
+    _make("book", arguments)
+
+
+def _make(target: Any, arguments: argparse.Namespace) -> None:
     from repro.claims import read_verdicts
     from repro.runs import workflow
 
-    page = workflow.reproduce(load_profile(arguments.profile), cores=_cores(arguments.cores))
-    _print_verdicts(read_verdicts(arguments.profile))
-    print(f"the book is {page}")
+    profile = load_profile(arguments.profile)
+    workflow.make(target, profile, cores=_cores(arguments.cores))
+    _print_verdicts(read_verdicts(profile.name))
+    print(f"the book is {build_dir() / profile.name / 'site' / 'index.html'}")
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train what is missing of a profile, several runs side by side, for a limited time if asked."""
+    """Train what this machine has no record of, several runs side by side, for a limited time if asked."""
     from repro.runs import workflow
+    from repro.runs.record import find
 
     minutes = arguments.minutes
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes={minutes:g} is not allowed; give a number above 0")
     profile = load_profile(arguments.profile)
-    counts = workflow.train(profile, cores=_cores(arguments.cores), seconds=None if minutes is None else 60 * minutes)
-    recorded, total = counts.get("current", 0), sum(counts.values())
+    seconds = None if minutes is None else 60 * minutes
+    workflow.make("train", profile, cores=_cores(arguments.cores), seconds=seconds)
+    statuses = [find(config, recorded=False).status for config in profile.all_configs()]
+    recorded, total = statuses.count("current"), len(statuses)
     print(f"{recorded} of {total} runs are recorded" + ("" if recorded == total else "; call again to go on"))
 
 
@@ -68,7 +81,7 @@ def _cores(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train and record the runs of some arms and seeds, where they are not recorded yet."""
+    """Train and record the runs of some arms and seeds, where this machine has no record of them."""
     if arguments.threads is not None:
         if arguments.threads < 1:
             raise ConfigError(f"--threads={arguments.threads} is not allowed; give a number of at least 1")
@@ -80,11 +93,11 @@ def run(arguments: argparse.Namespace) -> None:
     profile = load_profile(arguments.profile)
     runs = itertools.product(arguments.arm, arguments.seed)
     for config in [_with_overrides(profile, arm, seed, arguments.set) for arm, seed in runs]:
-        trained = find(config).status != "current"
-        recorded = load_or_train(config)
-        print(f"{recorded.name}: {'trained' if trained else 'recorded already'} ({recorded.path})", flush=True)
+        trained = find(config, recorded=False).status != "current"
+        run = load_or_train(config, recorded=False)
+        print(f"{run.name}: {'trained' if trained else 'recorded already'} ({run.path})", flush=True)
         if arguments.receipt:
-            write_receipt(config)
+            write_receipt(config, find(config, recorded=False))
 
 
 def bases(arguments: argparse.Namespace) -> None:
@@ -153,8 +166,8 @@ def compare(arguments: argparse.Namespace) -> int:
     return int(bool(found.clear))
 
 
-def book(arguments: argparse.Namespace) -> None:
-    """Build the book of a profile from its executed notebooks."""
+def render(arguments: argparse.Namespace) -> None:
+    """Build a profile's site from its executed notebooks and stored verdicts: the last step of `book`."""
     from repro.book.build import build
 
     print(build(load_profile(arguments.profile).name))
@@ -280,7 +293,8 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--profile", default="cpu", metavar="NAME", help="see `repro profiles` (default: cpu)")
         return added
 
-    command(reproduce).add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
+    for function in (reproduce, book):
+        command(function).add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
     several = command(train)
     several.add_argument("--cores", default="all", metavar="N", help="runs side by side (default: all cores)")
     several.add_argument("--minutes", type=float, metavar="M", help="stop then; the next call goes on")
@@ -311,7 +325,7 @@ def parser() -> argparse.ArgumentParser:
     said = command(results).add_mutually_exclusive_group()
     said.add_argument("--write", action="store_true", help="put it into README.md")
     said.add_argument("--check", action="store_true", help="end with status 1 where README.md differs")
-    command(book)
+    command(render)
     audited = command(audit, profile=False)
     audited.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a file or folder; several are compared")
     for name in ("step", "entropy", "score"):

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +34,7 @@ def script(tmp_path):
 
 def test_parameters_are_read_with_their_types(script):
     source = script(PARAMETERS + 'name = "a"\nrate: float = 0.5\nseeds: list[int] | None = None\n')
-    found = notebook.parameters(source)
-    assert {name: one.default for name, one in found.items()} == {"name": "a", "rate": 0.5, "seeds": None}
+    assert notebook.parameters(source) == {"name": str, "rate": float, "seeds": list[int] | None}
 
 
 @pytest.mark.parametrize("tagged", ["# %%\nx = 1\n", PARAMETERS + "x = 1\n\n" + PARAMETERS + "y = 1\n"])
@@ -80,7 +78,7 @@ def test_values_of_another_type_are_refused(script, tmp_path, cell, value):
     ],
 )
 def test_values_of_the_stated_type_are_accepted(script, cell, value):
-    assert notebook.parameters(script(f"{PARAMETERS}{cell}\n"))["x"].accepts(value)
+    notebook.check(script(f"{PARAMETERS}{cell}\n"), {"x": value})
 
 
 def test_unknown_parameters_name_the_known_ones(script, tmp_path):
@@ -101,6 +99,8 @@ def test_execution_sets_parameters_and_writes_the_whole_notebook(script, tmp_pat
     assert executed.cells[-1].outputs[0].text == "42\n"
     assert "papermill" not in executed.metadata
     assert [one.name for one in output.parent.iterdir()] == ["out.ipynb"]
+    first = output.read_bytes()
+    assert notebook.execute(source, output, {"x": 4}).read_bytes() == first
 
 
 def test_a_failing_cell_is_named_and_the_old_output_stays(script, tmp_path):
@@ -118,52 +118,62 @@ def test_a_missing_script_is_named(tmp_path):
         notebook.execute(tmp_path / "none.py", tmp_path / "out.ipynb", {})
 
 
-def test_an_output_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_an_output_that_cannot_be_written_leaves_nothing(script, tmp_path):
     (tmp_path / "folder").write_text("in the way")
     with pytest.raises(NotebookError, match=r"out\.ipynb: cannot write it"):
-        notebook.write_atomically(tmp_path / "folder" / "out.ipynb", "text")
-    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
+        notebook.make_ipynb(script("# %% [markdown]\n# # Title\n"), tmp_path / "folder" / "out.ipynb")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "note.py"]
 
 
 # The .ipynb for Jupyter and Colab.
 
 
-def test_the_pair_is_checked_by_content_and_made_the_same_each_time(script, tmp_path):
-    source = script(PARAMETERS + 'REPOSITORY_URL = ""\nx = 1\n')
-    pair = tmp_path / "note.ipynb"
-    assert not notebook.is_pair(source, pair)
-    notebook.make_ipynb(source, pair, repo_url="https://example.org/a.git")
-    first = pair.read_bytes()
-    assert b"REPOSITORY_URL = 'https://example.org/a.git'" in first
-    assert notebook.is_pair(source, pair)
-    os.utime(source, (1, 1))
-    assert notebook.is_pair(source, pair)
-    notebook.make_ipynb(source, pair, repo_url="https://example.org/a.git")
-    assert pair.read_bytes() == first
-    source.write_text(source.read_text().replace("x = 1", "x = 2"))
-    assert not notebook.is_pair(source, pair)
-    pair.write_text("{")
-    with pytest.raises(NotebookError, match=r"note\.ipynb: not a notebook"):
-        notebook.is_pair(source, pair)
+def test_the_ipynb_is_the_script_with_an_installation(script, tmp_path):
+    source = script(f"# %% [markdown]\n# # Title\n\n{PARAMETERS}x = 1\n")
+    made = notebook.make_ipynb(source, tmp_path / "note.ipynb", "https://example.org/a.whl")
+    title, installation, parameters = nbformat.read(made, as_version=4).cells
+    assert (title.source, parameters.source) == ("# Title", "x = 1")
+    assert '%pip install --quiet "https://example.org/a.whl"' in installation.source
+    first = made.read_bytes()
+    assert notebook.make_ipynb(source, made, "https://example.org/a.whl").read_bytes() == first
 
 
 @pytest.mark.parametrize(
-    ("remote", "stamped"),
+    ("remote", "source"),
     [
-        (None, ""),
+        (None, "{checkout}"),
         ("https://example.org/a/b.git", "git+https://example.org/a/b.git"),
         ("git@example.org:a/b.git", "git+ssh://git@example.org/a/b.git"),
     ],
 )
-def test_the_stamp_is_the_remote_in_pips_words(script, tmp_path, monkeypatch, remote, stamped):
+def test_the_installation_is_from_the_remote_or_else_the_checkout(script, tmp_path, monkeypatch, remote, source):
     repository = tmp_path / "repository"
     subprocess.run(["git", "init", "--quiet", repository], check=True)
     if remote:
         subprocess.run(["git", "-C", repository, "remote", "add", "origin", remote], check=True)
-    monkeypatch.setattr(paths, "checkout", lambda: repository)
-    pair = notebook.make_ipynb(script('# %%\nREPOSITORY_URL = ""\n'), tmp_path / "note.ipynb")
-    [cell] = nbformat.read(pair, as_version=4).cells
-    assert ast.literal_eval(cell.source.partition(" = ")[2]) == stamped
+    monkeypatch.setattr(paths, "root", lambda: repository)
+    made = notebook.make_ipynb(script("# %% [markdown]\n# # Title\n"), tmp_path / "note.ipynb")
+    *_, installation = nbformat.read(made, as_version=4).cells
+    assert f'"{source.format(checkout=repository)}"' in installation.source
+
+
+STAND_IN = """
+import importlib.util, json, sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.register_magic_function(lambda line: print(json.dumps(line)), magic_name="pip")
+if sys.argv[2] == "missing":
+    importlib.util.find_spec = lambda name: None
+shell.run_cell(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("package", ["missing", "installed"])
+def test_the_installation_asks_pip_only_where_the_package_is_missing(package):
+    code = notebook.INSTALL.format(source="a.whl")
+    command = [sys.executable, "-c", STAND_IN, code, package]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ([json.dumps('install --quiet "a.whl"')] if package == "missing" else [])
 
 
 # What notebooks show.
@@ -220,7 +230,7 @@ def test_house_rules(source):
     cells = notebook.read(source).cells
     assert len(cells) <= 25
     assert {"profile", "seeds"} <= set(notebook.parameters(source))
-    for cell in cells[2:]:
+    for cell in cells:
         if cell.cell_type == "code":
             imported = [
                 node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Import | ast.ImportFrom)
@@ -229,58 +239,3 @@ def test_house_rules(source):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
                 assert all(name.split(".")[0] == "repro" for name in names), "notebooks call into repro only"
     assert any("assert " in cell.source for cell in cells)
-
-
-@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_can_be_made_for_colab(source, tmp_path):
-    pair = notebook.make_ipynb(source, tmp_path / "one.ipynb", repo_url="https://example.org/a.git")
-    content = nbformat.read(pair, as_version=4)
-    nbformat.validate(content)
-    assert "https://example.org/a.git" in content.cells[1].source
-    assert notebook.is_pair(source, pair)
-    assert not any(cell.get("outputs") for cell in content.cells)
-
-
-STAND_IN = """
-import importlib.util, json, pathlib, subprocess, sys
-importlib.util.find_spec = lambda name: None
-subprocess.run = lambda command, check: print(json.dumps(command))
-exec(pathlib.Path(sys.argv[1]).read_text())
-"""
-
-
-@pytest.fixture
-def install(tmp_path):
-    """Runs the first cell of a notebook where the package is missing, and returns the arguments it gives pip."""
-    cell = next(cell for cell in notebook.read(NOTEBOOKS[0]).cells if cell.cell_type == "code")
-
-    def run(folder: Path, stamp: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "cell.py").write_text(cell.source.replace('REPOSITORY_URL = ""', f"REPOSITORY_URL = {stamp!r}"))
-        return subprocess.run(
-            [sys.executable, "-c", STAND_IN, str(tmp_path / "cell.py")],
-            cwd=folder,
-            env={name: value for name, value in os.environ.items() if name != "REPRO_SOURCE"} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
-
-
-def test_the_first_cell_installs_from_the_checkout_then_the_variable_then_the_stamp(install, tmp_path):
-    def arguments(done: subprocess.CompletedProcess[str]) -> list[str]:
-        return json.loads(done.stdout)[4:]
-
-    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
-    (checkout / "src" / "repro").mkdir(parents=True)
-    (checkout / "pyproject.toml").touch()
-    (checkout / "notebooks").mkdir()
-    elsewhere.mkdir()
-    found = install(checkout / "notebooks", stamp="git+https://stamp", REPRO_SOURCE="from-variable")
-    assert arguments(found) == ["--quiet", "--editable", str(checkout)]
-    assert arguments(install(elsewhere, stamp="git+https://stamp", REPRO_SOURCE="a.whl")) == ["--quiet", "a.whl"]
-    assert arguments(install(elsewhere, stamp="git+https://stamp")) == ["--quiet", "git+https://stamp"]
-    lost = install(elsewhere)
-    assert lost.returncode != 0
-    assert "set the environment variable REPRO_SOURCE" in lost.stderr.splitlines()[-1]

@@ -4,6 +4,8 @@ The tests go through one build folder in order, each from the finished state tha
 """
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -46,7 +48,7 @@ def reproduced(sandbox):
     first = sandbox.repro("reproduce", "--profile", "tiny")
     assert first.returncode == 0, first.stderr
     assert sandbox.trainings() == BOTH
-    assert (sandbox.build / "tiny" / "site" / "index.html").read_text() == "<p>['01_one.ipynb']</p>\n"
+    assert (sandbox.build / "tiny" / "site" / "index.html").read_text() == "<p>['01_one.ipynb', '02_two.ipynb']</p>\n"
     assert "profile tiny: 2 runs (2 missing)" in first.stdout
     assert "step 12/24, entropy" in first.stdout
     return sandbox
@@ -58,31 +60,70 @@ def test_leaves_nothing_outside_build(reproduced):
     }
 
 
-def test_second_call_does_nothing(reproduced):
-    made = [reproduced.build / "tiny" / "site" / "index.html", *(reproduced.build / "receipts").iterdir()]
-    before = [path.stat().st_mtime_ns for path in made]
+def times(sandbox) -> dict[str, int]:
+    """When each part of the book was made, and each receipt."""
+    folder = sandbox.build / "tiny"
+    parts = [*(folder / "notebooks").iterdir(), folder / "verdicts.json", folder / "site" / "index.html"]
+    return {path.name: path.stat().st_mtime_ns for path in [*parts, *(sandbox.build / "receipts").iterdir()]}
+
+
+def redone(sandbox, before: dict[str, int]) -> set[str]:
+    """The parts that were made since."""
+    return {name for name, time in times(sandbox).items() if before.get(name) != time}
+
+
+@pytest.mark.parametrize(("command", "runs"), [("reproduce", "2 current"), ("book", "2 made here, 0 recorded in")])
+def test_second_call_does_nothing(reproduced, command, runs):
+    before = times(reproduced)
     started = time.monotonic()
-    second = reproduced.repro("reproduce", "--profile", "tiny")
+    second = reproduced.repro(command, "--profile", "tiny")
     assert second.returncode == 0, second.stderr
     assert time.monotonic() - started < 30
-    assert "2 runs (2 current)" in second.stdout
+    assert f"2 runs ({runs}" in second.stdout
     assert reproduced.trainings() == []
-    assert [path.stat().st_mtime_ns for path in made] == before
+    assert redone(reproduced, before) == set()
 
 
-def test_verdicts_follow_the_ledger(reproduced):
+def edited(sandbox, name: str, old: str, new: str) -> set[str]:
+    """The parts that `repro book` makes again after an edit, which is then taken back."""
+    path, before = sandbox.root / name, times(sandbox)
+    original = path.read_text()
+    assert old in original
+    path.write_text(original.replace(old, new, 1))
+    answer = sandbox.repro("book", "--profile", "tiny")
+    assert answer.returncode == 0, answer.stderr
+    made = redone(sandbox, before)
+    path.write_text(original)
+    assert sandbox.trainings() == []
+    return made
+
+
+def test_an_edit_makes_again_what_it_changes(reproduced):
+    """01_one shows claim 1, and 02_two nothing of the claims."""
+    assert edited(reproduced, "src/repro/cli.py", '"""', '# A comment.\n"""') == set()
+    assert edited(reproduced, "src/repro/claims/words.py", '"""', '# A comment.\n"""') == set()
+    assert edited(reproduced, "book/index.md", "# Book", "# A book") == {"index.html"}
+    assert edited(reproduced, "notebooks/02_two.py", "load\n", "load, status\n") == {"02_two.ipynb", "index.html"}
+    of_claims = {"01_one.ipynb", "verdicts.json", "index.html"}
+    title = "Entropy collapses early, and performance saturates with it"
+    assert of_claims == edited(reproduced, "configs/claims/01_collapse.yaml", title, "Collapse") - {"02_two.ipynb"}
+    assert reproduced.repro("book", "--profile", "tiny").returncode == 0
+
+
+def test_verdicts_are_those_of_the_repositorys_records_where_they_are_checked(reproduced):
     """The stand-in's curves fall with a time constant of 5 and 6 steps of 24, so the claims come out undecided."""
+    answer = reproduced.repro("verdicts", "--profile", "tiny")
+    assert answer.returncode == 0 and "underpowered" in answer.stdout
     answer = reproduced.repro("verdicts", "--profile", "tiny", "--check")
-    assert answer.returncode == 1
-    assert "underpowered" in answer.stdout
-    assert answer.stderr.startswith("error: ") and "differ from configs/claims/" in answer.stderr
+    assert answer.returncode == 2
+    assert re.fullmatch(r"error: run \S+ is not recorded in .*results; .*\n", answer.stderr)
 
 
 def test_lost_receipt_costs_no_training(reproduced):
     next((reproduced.build / "receipts").iterdir()).unlink()
     answer = reproduced.repro("reproduce", "--profile", "tiny")
     assert answer.returncode == 0, answer.stderr
-    assert "recorded already" in answer.stdout
+    assert "2 runs (2 current)" in answer.stdout
     assert reproduced.trainings() == []
 
 
@@ -183,7 +224,7 @@ def test_two_calls_at_once(reproduced):
     wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
     second = reproduced.repro("reproduce", "--profile", "tiny")
     assert second.returncode == 2
-    assert second.stderr.startswith("error: another `repro reproduce` is at work")
+    assert second.stderr.startswith("error: another call is at work")
     assert f"process {first.pid}" in second.stderr
     (reproduced.control / "hang-1").unlink()
     _, errors = first.communicate(timeout=60)
@@ -217,6 +258,43 @@ def test_changed_training_code_trains_again_and_a_comment_does_not(reproduced):
     assert "2 stale" in answer.stdout and reproduced.trainings() == BOTH
 
 
+def test_book_is_made_from_recorded_runs_and_reproduce_trains_them_here(reproduced):
+    made, kept = reproduced.build / "runs", reproduced.root / "results"
+    made.rename(kept)
+    try:
+        book = reproduced.repro("book", "--profile", "tiny")
+        assert book.returncode == 0, book.stderr
+        assert "2 runs (0 made here, 2 recorded in results/)" in book.stdout
+        assert reproduced.trainings() == []
+        # The notebook that shows the runs follows their records; the other has none.
+        before = times(reproduced)
+        trained = reproduced.repro("reproduce", "--profile", "tiny")
+        assert trained.returncode == 0, trained.stderr
+        assert "2 runs (2 missing)" in trained.stdout
+        assert reproduced.trainings() == BOTH
+        changed = {name for name in redone(reproduced, before) if not name.startswith("grpo")}
+        assert changed == {"01_one.ipynb", "verdicts.json", "index.html"}
+        again = reproduced.repro("book", "--profile", "tiny")
+        assert "2 runs (2 made here, 0 recorded in results/)" in again.stdout
+    finally:
+        shutil.rmtree(kept)
+
+
+def test_book_without_a_record_names_it_and_the_command_that_trains(reproduced):
+    found = records(reproduced)
+    hidden = found["1"].rename(reproduced.control / "hidden")
+    before = times(reproduced)
+    answer = reproduced.repro("book", "--profile", "tiny")
+    hidden.rename(found["1"])
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith(
+        f"error: the book of profile tiny needs 2 recorded runs, and 1 is missing ({found['1'].name});"
+    )
+    assert line.endswith("`make reproduce PROFILE=tiny` trains them")
+    assert reproduced.trainings() == [] and redone(reproduced, before) == set()
+
+
 def test_missing_base_names_the_remedy(reproduced):
     weights = reproduced.root / "bases" / "t" / "model.safetensors"
     hidden = weights.rename(weights.with_suffix(".hidden"))
@@ -224,7 +302,7 @@ def test_missing_base_names_the_remedy(reproduced):
     hidden.rename(weights)
     assert answer.returncode == 2
     (line,) = answer.stderr.splitlines()
-    assert line.startswith("error: base policy 't' is missing") and "`python -m repro bases t`" in line
+    assert line.startswith("error: base policy 't' is missing") and line.endswith("or put its files there")
 
 
 def test_broken_workflow_is_named(reproduced):

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -52,25 +52,25 @@ def build(profile: str) -> Path:
 
 
 def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run], folder: Path) -> Path:
-    """Put pages, executed notebooks and fragments together in `folder/book-src`, which is made anew."""
+    """Put pages, executed notebooks and fragments together in `folder/book-src`; what is there already keeps its time.
+
+    Returns:
+        That folder.
+
+    Raises:
+        BookError: outside a checkout, or where a notebook of the table of contents is missing.
+    """
     pages = paths.root() / "book"
     if not (pages / "_toc.yml").is_file():
         raise BookError(f"{pages / '_toc.yml'} is missing: the book builds in a checkout of the repository only")
-    source = folder / "book-src"
-    shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(pages, source)
-    (source / "notebooks").mkdir()
-    for name in _notebooks(source / "_toc.yml"):
+    files = {path.relative_to(pages).as_posix(): path.read_bytes() for path in pages.rglob("*") if path.is_file()}
+    figures = {}
+    for name in _notebooks(yaml.safe_load(files["_toc.yml"])):
         executed = folder / f"{name}.ipynb"
         if not executed.is_file():
-            raise BookError(f"{executed} is missing; make it with `make reproduce PROFILE={profile.name}`")
-        shutil.copy(executed, source / f"{name}.ipynb")
-    (source / GENERATED).mkdir()
-    figures = {
-        name: drawing
-        for notebook in sorted(source.glob("notebooks/*.ipynb"))
-        for name, drawing in _figures(notebook).items()
-    }
+            raise BookError(f"{executed} is missing; make it with `make book PROFILE={profile.name}`")
+        files[f"{name}.ipynb"] = executed.read_bytes()
+        figures |= _figures(executed)
     parts = {
         "banner.md": fragments.banner(profile, findings, runs),
         "verdicts.md": fragments.verdict_table(profile, findings, Kind.CLAIM, figures),
@@ -82,23 +82,38 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         "config.md": fragments.settings(runs),
         "strategies.md": fragments.strategies(),
         "kl_cov.py": (paths.root() / "examples" / "kl_cov.py").read_text(encoding="utf-8"),
+        **{f"{name}.svg": drawing for name, drawing in figures.items()},
     }
     parts |= audits.worked(runs[0])
     for claim in claims.load_ledger().claims:
         mine = [finding for finding in findings if finding.claim == claim.id]
         parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures)
         parts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
-    for name, text in parts.items():
-        (source / GENERATED / name).write_text(text, encoding="utf-8")
-    for name, drawing in figures.items():
-        (source / GENERATED / f"{name}.svg").write_text(drawing, encoding="utf-8")
+    files |= {f"{GENERATED}/{name}": text.encode() for name, text in parts.items()}
     if shortfall := fragments.shortfall(profile, findings):
-        _announce(source / "_config.yml", shortfall)
+        files["_config.yml"] = _announcing(files["_config.yml"], shortfall)
+    source = folder / "book-src"
+    _fill(source, files)
     return source
+
+
+def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make a folder hold these files and no others, and leave alone those that are right: their times tell Sphinx."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in files:
+            path.unlink()
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def render(source: Path, site: Path) -> Path:
     """Build `source` with Jupyter Book into `site`, where the old pages stay until the new ones are there.
+
+    What Sphinx read last time is kept in `book-read` beside them, and only files that changed are read again; every
+    page is written, because all have something of the others: numbers of figures, glued values, the contents.
 
     Returns:
         The first page.
@@ -106,8 +121,12 @@ def render(source: Path, site: Path) -> Path:
     Raises:
         BookError: Jupyter Book fails or warns; the message has the warnings.
     """
-    output = source.parent / "book-out"
-    shutil.rmtree(output, ignore_errors=True)
+    read, output, old = (site.with_name(name) for name in ("book-read", "book-out", "site-old"))
+    for leftover in (output, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if read.exists():
+        # Moved back after success only: Sphinx does not repeat the warnings about what it has read before.
+        read.rename(output)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -116,29 +135,22 @@ def render(source: Path, site: Path) -> Path:
         lines = [COLOURS.sub("", line) for line in done.stdout.splitlines() if line.strip()]
         complaints = [line for line in dict.fromkeys(lines) if "WARNING" in line or "ERROR" in line]
         raise BookError(f"the book in {source} does not build: {'; '.join(complaints or lines[-LOG_LINES:])}")
-    old = site.with_name("site-old")
-    shutil.rmtree(old, ignore_errors=True)
     if site.exists():
         site.rename(old)
     pages.rename(site)
+    output.rename(read)
     shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(output)
     return site / "index.html"
 
 
-def _notebooks(contents: Path) -> list[str]:
+def _notebooks(contents: object) -> Iterator[str]:
     """Pages of a table of contents that are notebooks, as `notebooks/<name>`."""
-
-    def files(node: object) -> Iterator[str]:
-        if isinstance(node, dict):
-            yield from (value for key, value in node.items() if key in ("file", "root"))
-            node = list(node.values())
-        if isinstance(node, list):
-            for one in node:
-                yield from files(one)
-
-    toc = yaml.safe_load(contents.read_text(encoding="utf-8"))
-    return [name for name in files(toc) if name.startswith("notebooks/")]
+    if isinstance(contents, dict):
+        named = (value for key, value in contents.items() if key in ("file", "root"))
+        yield from (name for name in named if name.startswith("notebooks/"))
+    nested = contents.values() if isinstance(contents, dict) else contents if isinstance(contents, list) else ()
+    for one in nested:
+        yield from _notebooks(one)
 
 
 def _figures(notebook: Path) -> dict[str, str]:
@@ -152,8 +164,8 @@ def _figures(notebook: Path) -> dict[str, str]:
     return found
 
 
-def _announce(config: Path, text: str) -> None:
-    """Put a line at the top of every page."""
-    values = yaml.safe_load(config.read_text(encoding="utf-8"))
+def _announcing(config: bytes, text: str) -> bytes:
+    """The book's settings with a line for the top of every page."""
+    values = yaml.safe_load(config)
     values.setdefault("html", {})["announcement"] = text
-    config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return yaml.safe_dump(values, sort_keys=False).encode()

@@ -8,11 +8,7 @@ import ast
 import contextlib
 import os
 import subprocess
-import tempfile
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,51 +17,20 @@ import nbformat
 import papermill
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from repro import paths
 from repro.errors import ReproError
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-STAMP = "REPOSITORY_URL"
+INSTALL = """\
+import importlib.util
+if importlib.util.find_spec("repro") is None:
+    %pip install --quiet "{source}\""""
 
 
 class NotebookError(ReproError):
     """A notebook that cannot be read, parametrized, executed or written."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One name of the parameters cell: its default, and its annotation if it has one."""
-
-    name: str
-    default: Any
-    annotation: Any = None
-
-    @property
-    def allowed(self) -> str:
-        """The type that a value must have, in words."""
-        if self.annotation is None:
-            return type(self.default).__name__
-        return self.annotation.__name__ if isinstance(self.annotation, type) else str(self.annotation)
-
-    def accepts(self, value: Any) -> bool:
-        """Whether `value` has the annotated type or, without annotation, that of the default."""
-        return _matches(value, type(self.default) if self.annotation is None else self.annotation)
-
-
-def _matches(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type written with builtins: `int`, `str | None`, `list[int]`, `dict[str, float]`."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        return any(_matches(value, one) for one in arguments)
-    if origin is list:
-        return type(value) is list and all(_matches(one, arguments[0]) for one in value)
-    if origin is dict:
-        return type(value) is dict and all(
-            _matches(key, arguments[0]) and _matches(one, arguments[1]) for key, one in value.items()
-        )
-    # bool is a subclass of int, and a whole number is a fine float.
-    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def read(source: Path) -> NotebookNode:
@@ -79,42 +44,35 @@ def read(source: Path) -> NotebookNode:
     except (OSError, UnicodeDecodeError) as error:
         raise NotebookError(f"{source}: cannot read the notebook ({error})") from error
     notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), language_info=NotebookNode(name="python"))
-    # nbformat draws random ids; numbering them gives the same file for the same script.
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number}"
     return notebook
 
 
-def parameters(source: Path) -> dict[str, Parameter]:
-    """The parameters of a percent script, by name.
+def parameters(source: Path) -> dict[str, Any]:
+    """The parameters of a percent script: the type of each by its name, as annotated or else that of its default.
 
     Raises:
         NotebookError: not exactly one cell is tagged `parameters`, or that cell holds anything but assignments of
             literals to names (a value computed there would not follow a parameter that is set from outside).
     """
-    return _parameters(source, read(source))
-
-
-def _parameters(source: Path, notebook: NotebookNode) -> dict[str, Parameter]:
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    tagged = [cell.source for cell in read(source).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(
             f"{source}: {len(tagged)} cells are tagged 'parameters', exactly one must be: write '# %% "
             'tags=["parameters"]\' above it'
         )
-    found = {}
     try:
-        statements = ast.parse(tagged[0].source).body
+        statements = ast.parse(tagged[0]).body
     except SyntaxError as error:
         raise NotebookError(f"{source}: the parameters cell is not valid Python ({error})") from error
+    kinds = {}
     for statement in statements:
         try:
             match statement:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    found[name] = Parameter(name, ast.literal_eval(value))
-                case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
-                    kind = eval(compile(ast.Expression(annotation), str(source), "eval"), {})
-                    found[name] = Parameter(name, ast.literal_eval(value), kind)
+                    kinds[name] = type(ast.literal_eval(value))
+                case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=ast.expr() as value):
+                    ast.literal_eval(value)
+                    kinds[name] = eval(ast.unparse(kind), {})
                 case _:
                     raise ValueError
         except (ValueError, NameError, TypeError):
@@ -122,20 +80,25 @@ def _parameters(source: Path, notebook: NotebookNode) -> dict[str, Parameter]:
                 f"{source}: the parameters cell may only assign literals to names, got {ast.unparse(statement)!r}; "
                 "derive values in the next cell"
             ) from None
-    return found
+    return kinds
 
 
-def _check(source: Path, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        if name not in known:
-            raise NotebookError(f"{source}: no parameter called {name!r} (known: {', '.join(known) or 'none'})")
-        if not known[name].accepts(value):
-            raise NotebookError(
-                f"{source}: parameter {name} must be {known[name].allowed}, got {value!r} ({type(value).__name__})"
-            )
+def check(source: Path, values: Mapping[str, Any]) -> None:
+    """Raise a NotebookError unless a script has a parameter for every value, of the value's type."""
+    kinds = parameters(source)
+    for name, value in values.items():
+        if name not in kinds:
+            raise NotebookError(f"{source}: no parameter called {name!r} (known: {', '.join(kinds) or 'none'})")
+        kind = kinds[name]
+        try:
+            TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError:
+            words = kind.__name__ if isinstance(kind, type) else kind
+            message = f"parameter {name} must be {words}, got {value!r} ({type(value).__name__})"
+            raise NotebookError(f"{source}: {message}") from None
 
 
-def execute(source: Path, output: Path, parameters: Mapping[str, Any]) -> Path:
+def execute(source: Path, output: Path, values: Mapping[str, Any]) -> Path:
     """Execute a percent script with the given parameters and write the executed notebook.
 
     The output appears only when every cell has run; what was there before stays otherwise.
@@ -143,7 +106,7 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any]) -> Path:
     Args:
         source: a percent .py file with exactly one cell tagged `parameters`.
         output: the .ipynb file to write; its folder is made.
-        parameters: values for names that the parameters cell assigns, of the types it gives them.
+        values: values for names that the parameters cell assigns, of the types it gives them.
 
     Returns:
         `output`.
@@ -152,52 +115,37 @@ def execute(source: Path, output: Path, parameters: Mapping[str, Any]) -> Path:
         NotebookError: a missing tag, an unknown parameter, a value of the wrong type, a cell that failed (the message
             names file, cell and exception), or an output that cannot be written.
     """
-    source, output = Path(source), Path(output)
-    notebook = read(source)
-    _check(source, _parameters(source, notebook), parameters)
-    with tempfile.TemporaryDirectory() as folder:
-        draft, result = Path(folder, source.stem + ".ipynb"), Path(folder, source.stem + ".out.ipynb")
-        nbformat.write(notebook, draft)
-        try:
-            papermill.execute_notebook(
-                draft,
-                result,
-                dict(parameters),
-                kernel_name=KERNEL["name"],
-                cwd=source.parent,
-                progress_bar=False,
-                log_output=False,
-                # A new kernel warns that it talks over local TCP; its errors are still shown.
-                extra_arguments=["--IPKernelApp.log_level=40"],
-            )
-        except PapermillExecutionError as error:
-            first = next((line for line in error.source.splitlines() if line.strip()), "")
-            raise NotebookError(
-                f"{source}: cell {error.cell_index} ({first!r}) failed with {error.ename}: {error.evalue}"
-            ) from error
-        executed = nbformat.read(result, as_version=4)
-    _strip(executed)
-    write_atomically(output, nbformat.writes(executed) + "\n")
-    return output
-
-
-def _strip(notebook: NotebookNode) -> None:
-    """Drop papermill's notes of times and of temporary paths, which differ from one execution to the next."""
-    notebook.metadata.pop("papermill", None)
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number}"
+    check(source, values)
+    try:
+        executed = papermill.execute_notebook(
+            read(source),
+            None,
+            dict(values),
+            kernel_name=KERNEL["name"],
+            cwd=Path(source).parent,
+            progress_bar=False,
+            # A new kernel warns that it talks over local TCP; its errors are still shown.
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except PapermillExecutionError as error:
+        first = next((line for line in error.source.splitlines() if line.strip()), "")
+        where = f"{source}: cell {error.cell_index} ({first!r})"
+        raise NotebookError(f"{where} failed with {error.ename}: {error.evalue}") from error
+    # papermill's notes of times differ from one execution to the next.
+    for noted in (executed, *executed.cells):
         for note in ("papermill", "execution"):
-            cell.metadata.pop(note, None)
+            noted.metadata.pop(note, None)
+    return _write(Path(output), executed)
 
 
-def make_ipynb(source: Path, output: Path, repo_url: str | None = None) -> Path:
-    """Make the .ipynb of a percent script, for Jupyter and Colab; it holds no outputs.
+def make_ipynb(source: Path, output: Path, install_from: str | None = None) -> Path:
+    """Make the .ipynb of a percent script, for Jupyter and Colab: no outputs, and a cell that installs the package.
 
     Args:
-        source: a percent .py file. If it assigns the name `REPOSITORY_URL`, that line receives the address.
+        source: a percent .py file that begins with its title.
         output: the .ipynb file to write; its folder is made.
-        repo_url: address that pip can install the package from; that of the checkout's remote `origin` if None, and
-            without a remote the line stays as it is.
+        install_from: what pip installs the package from where it is missing; if None, the checkout's remote `origin`
+            and, without a remote, the checkout.
 
     Returns:
         `output`.
@@ -206,75 +154,35 @@ def make_ipynb(source: Path, output: Path, repo_url: str | None = None) -> Path:
         NotebookError: the source cannot be read or the output cannot be written.
     """
     notebook = read(source)
-    url = _origin() if repo_url is None else repo_url
-    if url:
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                lines = [
-                    f"{STAMP} = {url!r}" if line.startswith(f"{STAMP} = ") else line
-                    for line in cell.source.splitlines()
-                ]
-                cell.source = "\n".join(lines)
-    write_atomically(Path(output), nbformat.writes(notebook) + "\n")
-    return Path(output)
-
-
-def is_pair(source: Path, notebook: Path) -> bool:
-    """Whether an .ipynb has the cells of a percent script: compared by content, times of change mean nothing.
-
-    The stamped line is left out of the comparison.
-
-    Raises:
-        NotebookError: the script cannot be read, or the notebook is there but is none.
-    """
-
-    def cells(one: NotebookNode) -> list[tuple[str, list[str], list[str]]]:
-        return [
-            (
-                cell.cell_type,
-                list(cell.metadata.get("tags", [])),
-                [line for line in cell.source.splitlines() if not line.startswith(f"{STAMP} = ")],
-            )
-            for cell in one.cells
-        ]
-
-    if not Path(notebook).exists():
-        return False
-    try:
-        other = nbformat.read(notebook, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise NotebookError(f"{notebook}: not a notebook ({error}); make it again with `make notebooks`") from error
-    return cells(read(source)) == cells(other)
+    code = INSTALL.format(source=install_from or _origin() or paths.root())
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(code))
+    return _write(Path(output), notebook)
 
 
 def _origin() -> str | None:
-    """What pip installs the remote `origin` of this checkout by, or None outside a checkout or without a remote."""
-    if paths.checkout() is None:
-        return None
-    answer = subprocess.run(
-        ["git", "remote", "get-url", "origin"], cwd=paths.root(), capture_output=True, text=True, check=False
-    )
-    address = answer.stdout.strip()
-    if answer.returncode or not address:
-        return None
-    if "://" not in address and ":" in address and not Path(address).exists():
+    """What pip installs the remote `origin` of this checkout by, or None without a remote."""
+    command = ["git", "-C", str(paths.root()), "remote", "get-url", "origin"]
+    address = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    if not address or Path(address).exists():
+        return address or None
+    if "://" not in address and ":" in address:
         # git's short form user@host:path is no address to pip.
         address = "ssh://" + address.replace(":", "/", 1)
-    return f"git+{address}" if "://" in address else address
+    return f"git+{address}"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the whole new one.
-
-    Raises:
-        NotebookError: the file cannot be written, for instance because the disk is full; nothing is left behind.
-    """
+def _write(path: Path, notebook: NotebookNode) -> Path:
+    """Write a notebook so that a reader sees the old file or the whole new one."""
+    # nbformat draws random ids; numbering them gives the same file for the same cells.
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise NotebookError(f"{path}: cannot write it ({error.strerror}); free space or change permissions") from error
+    return path

@@ -152,13 +152,16 @@ def load(config: RunConfig, *, made: bool = True, recorded: bool = True) -> Run:
     )
 
 
-def load_or_train(config: RunConfig, *, progress: bool = True, train: Train | None = None) -> Run:
+def load_or_train(
+    config: RunConfig, *, recorded: bool = True, progress: bool = True, train: Train | None = None
+) -> Run:
     """Read a recorded run, or train and record it where it is missing, stale or damaged.
 
     A damaged record is moved to ``<runs>/.damaged``; a stale one stays until the new one replaces it.
 
     Args:
         config: the run.
+        recorded: whether a record among the repository's results will do, as for `find`.
         progress: show step, entropy, accuracy and time left on standard error.
         train: in place of :func:`repro.runs.training.train`.
 
@@ -166,11 +169,11 @@ def load_or_train(config: RunConfig, *, progress: bool = True, train: Train | No
         RecordError: when the record cannot be written.
         BaseError: when the base policy is missing.
     """
-    found = find(config)
+    found = find(config, recorded=recorded)
     if found.status == "current":
         return Run(config, found.path)
     with _lock(config.name):
-        found = find(config)
+        found = find(config, recorded=recorded)
         if found.status == "current":
             return Run(config, found.path)
         if found.status == "damaged":

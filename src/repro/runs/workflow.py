@@ -9,76 +9,62 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
-from repro.errors import ReproError
-from repro.paths import build_dir, checkout, results_dir
+from repro.errors import RecordError, ReproError
+from repro.paths import build_dir, checkout, results_dir, runs_dir
 from repro.runs.config import RunConfig
 from repro.runs.profiles import Profile
-from repro.runs.record import find, load, set_aside
+from repro.runs.record import Found, Run, find, set_aside
+
+Target = Literal["train", "book", "reproduce"]
 
 LOG_LINES = 15
+# Of the runs that lack a record, so many are named.
+NAMED = 5
 
 
-def receipt_path(config: RunConfig) -> Path:
-    """The file that tells Snakemake that a run is recorded."""
-    return build_dir() / "receipts" / f"{config.name}.json"
+def write_receipt(config: RunConfig, found: Found) -> None:
+    """Keep the file that tells Snakemake which record a run has; without a current one there is none.
 
-
-def receipt(config: RunConfig) -> str:
-    """What the receipt of a recorded run says: which record it is for.
-
-    Raises:
-        RecordError: when the record is not current.
+    A receipt that is right keeps its time, and with it whatever was made from the record.
     """
-    run = load(config)
-    return json.dumps({"record": str(run.path), "checksum": run.provenance["checksum"]}) + "\n"
+    path = build_dir() / "receipts" / f"{config.name}.json"
+    if found.status != "current":
+        path.unlink(missing_ok=True)
+        return
+    checksum = Run(config, found.path).provenance["checksum"]
+    text = json.dumps({"record": str(found.path), "checksum": checksum}) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
-def write_receipt(config: RunConfig) -> None:
-    """Tell Snakemake that a run is recorded."""
-    path = receipt_path(config)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(receipt(config), encoding="utf-8")
+def make(target: Target, profile: Profile, *, cores: str = "all", seconds: float | None = None) -> None:
+    """Bring a profile up to date: its runs (`train`), its book (`book`), or both (`reproduce`).
 
-
-def reproduce(profile: Profile, *, cores: str = "all") -> Path:
-    """Bring a profile's runs, notebooks, verdicts and book up to date.
+    A run counts as trained when this machine has its record. The book alone is made from the runs recorded on this
+    machine or else in the repository, and nothing is trained for it.
 
     Args:
-        profile: what to make.
+        target: what to make.
+        profile: which runs.
         cores: processor cores to use, ``all`` or a number.
-
-    Returns:
-        The book's first page.
+        seconds: stop after so long, if it is not done before; what is made then stays, and the next call goes on.
 
     Raises:
         ReproError: outside a checkout; while another call works in the same build folder; when a job fails.
+        RecordError: when a book is asked for and a run has no current record in either place.
         BaseError: when a base policy is missing.
     """
-    _work(profile, cores, "all")
-    return build_dir() / profile.name / "site" / "index.html"
-
-
-def train(profile: Profile, *, cores: str = "all", seconds: float | None = None) -> dict[str, int]:
-    """Train and record what is missing of a profile's runs, side by side.
-
-    Args:
-        profile: what to train.
-        cores: runs side by side, ``all`` for as many as processor cores.
-        seconds: stop after so long, if it is not done before; what is recorded then stays, and the next call goes on.
-
-    Returns:
-        How many of the profile's runs have which status then: current, missing, stale, damaged.
-
-    Raises:
-        ReproError, BaseError: as `reproduce`.
-    """
-    _work(profile, cores, "runs", seconds)
-    return dict(Counter(find(config).status for config in profile.all_configs()))
+    root, build = _root(target), build_dir()
+    build.mkdir(parents=True, exist_ok=True)
+    with _locked(build) as lock:
+        _check_records(profile, trains=target != "book")
+        _snakemake(root, build, profile, target, cores, lock, seconds)
 
 
 def keep(profile: Profile) -> list[Path]:
@@ -116,33 +102,37 @@ def _root(command: str) -> Path:
     return root
 
 
-def _work(profile: Profile, cores: str, target: str, seconds: float | None = None) -> None:
-    """Have Snakemake make a target while the build folder is held."""
-    root = _root("reproduce" if target == "all" else "train")
-    build = build_dir()
-    build.mkdir(parents=True, exist_ok=True)
-    with _locked(build) as lock:
-        counts = _check_records(profile)
-        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        print(f"profile {profile.name}: {sum(counts.values())} runs ({summary})", flush=True)
-        _snakemake(root, build, profile, cores, target, lock, seconds)
+def _check_records(profile: Profile, *, trains: bool) -> None:
+    """Count the records and bring the receipts in line with them; move damaged ones aside, to be trained again.
 
-
-def _check_records(profile: Profile) -> dict[str, int]:
-    """Count records by status, move damaged ones aside and take back the receipts of all that are not current."""
-    counts = dict.fromkeys(("current", "missing", "stale", "damaged"), 0)
-    for config in profile.all_configs():
-        found = find(config)
-        counts[found.status] += 1
-        path = receipt_path(config)
-        if found.status == "stale":
-            print(f"run {config.name} is stale and will be trained again: {found.reason}", file=sys.stderr)
-        elif found.status == "damaged":
-            print(f"run {config.name} is damaged and will be trained again: {found.reason}", file=sys.stderr)
+    Raises:
+        RecordError: when nothing is trained, and a record is missing, stale or damaged.
+    """
+    runs = [(config, find(config, recorded=not trains)) for config in profile.all_configs()]
+    counts = Counter(found.status for _, found in runs)
+    if not trains and counts["current"] < len(runs):
+        lacking = "; ".join(_spelled(status, runs) for status in ("missing", "stale", "damaged") if counts[status])
+        raise RecordError(
+            f"the book of profile {profile.name} needs {len(runs)} recorded runs, and {lacking}; "
+            f"`make reproduce PROFILE={profile.name}` trains them"
+        )
+    here = sum(found.path.parent == runs_dir() for _, found in runs)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    where = summary if trains else f"{here} made here, {len(runs) - here} recorded in {results_dir().name}/"
+    print(f"profile {profile.name}: {len(runs)} runs ({where})", flush=True)
+    for config, found in runs:
+        if found.status in ("stale", "damaged"):
+            print(f"run {config.name} is {found.status} and will be trained again: {found.reason}", file=sys.stderr)
+        if found.status == "damaged":
             set_aside(found.path)
-        if path.exists() and (found.status != "current" or path.read_text(encoding="utf-8") != receipt(config)):
-            path.unlink()
-    return counts
+        write_receipt(config, found)
+
+
+def _spelled(status: str, runs: Sequence[tuple[RunConfig, Found]]) -> str:
+    """Runs of a status: '7 are missing (a, b, c, d, e and 2 more)'."""
+    names = [config.name for config, found in runs if found.status == status]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {status} ({', '.join(names[:NAMED])}{more})"
 
 
 @contextmanager
@@ -154,7 +144,7 @@ def _locked(build: Path) -> Iterator[IO[str]]:
         except BlockingIOError:
             file.seek(0)
             raise ReproError(
-                f"another `repro reproduce` is at work in {build} (process {file.read().strip() or 'unknown'}); wait "
+                f"another call is at work in {build} (process {file.read().strip() or 'unknown'}); wait "
                 "for it, or set REPRO_BUILD to another folder"
             ) from None
         except OSError as error:
@@ -167,25 +157,21 @@ def _locked(build: Path) -> Iterator[IO[str]]:
 
 
 def _snakemake(
-    root: Path, build: Path, profile: Profile, cores: str, target: str, lock: IO[str], seconds: float | None
+    root: Path, build: Path, profile: Profile, target: Target, cores: str, lock: IO[str], seconds: float | None
 ) -> None:
     failed = build / "failed"
     failed.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "snakemake", target]
-    command += ["--snakefile", str(root / "workflow" / "Snakefile"), "--directory", str(build), "--cores", cores]
-    command += ["--config", f"profile={profile.name}"]
-    # Times decide, and receipts; the records' identities stand for configs and code.
-    command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"]
-    command += ["--scheduler", "greedy"]
+    command = [sys.executable, "-m", "snakemake", target, "--cores", cores]
+    command += ["--snakefile", str(root / "workflow" / "Snakefile"), "--directory", str(build)]
+    command += ["--config", f"profile={profile.name}", f"trains={target != 'book'}"]
+    # Receipts stand for records, and parameters of the rules for code and pages.
+    command += ["--rerun-triggers", "mtime", "params", "input"]
+    command += ["--rerun-incomplete", "--keep-going", "--nolock", "--scheduler", "greedy"]
     # The jobs speak on standard output; what Snakemake says about them is for when something goes wrong.
     own_log = build / "logs" / "snakemake.log"
     own_log.parent.mkdir(exist_ok=True)
     with own_log.open("wb") as errors:
-        settings = {"stderr": errors, "env": _environment(build), "pass_fds": [lock.fileno()]}
-        if seconds is None:
-            code = subprocess.run(command, check=False, **settings).returncode
-        else:
-            code = _run_for(seconds, command, settings)
+        code = _run(command, seconds, stderr=errors, env=_environment(build), pass_fds=[lock.fileno()])
     if code == 0:
         return
     logs = [build / name for name in failed.read_text(encoding="utf-8").splitlines()] if failed.exists() else []
@@ -197,17 +183,19 @@ def _snakemake(
     raise ReproError(f"{what} ({where}); what is done is kept, call again to go on")
 
 
-def _run_for(seconds: float, command: list[str], settings: dict[str, Any]) -> int:
-    """Run a command for so long at most and return its status: 0 too where its time was up."""
-    # A session of its own, so that all of its jobs can be stopped with it. A run cut short leaves no record.
-    with subprocess.Popen(command, start_new_session=True, **settings) as process:
+def _run(command: Sequence[str], seconds: float | None, **settings: Any) -> int:
+    """Run a command, for so long at most, and return its status: 0 too where its time was up."""
+    # Where it may be stopped, in a session of its own: all of its jobs go with it. A run cut short leaves no record.
+    limited = seconds is not None
+    with subprocess.Popen(command, start_new_session=limited, **settings) as process:
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
             return 0
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            if limited:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment(build: Path) -> dict[str, str]:
