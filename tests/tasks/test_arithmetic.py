@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from repro.errors import ConfigError
 from repro.tasks import TASKS, AccuracyReward, RandomReward, get_task
-from repro.tasks.arithmetic import ARITHMETIC, ArithmeticTask, split_of
+from repro.tasks.arithmetic import ARITHMETIC, ArithmeticTask
 from repro.tasks.arithmetic.chains import Problem
 from repro.tasks.arithmetic.strategies import MIXTURES, Mixture, Strategy
+from repro.tasks.draws import split_of
 
 # 7+3 = 10 -> 0; 0*4 = 0; 0-2 = -2 -> 8
 verify = ARITHMETIC.verify

@@ -13,18 +13,12 @@ from datasets import Dataset
 from repro.errors import ConfigError
 from repro.tasks.arithmetic.chains import ANSWER_MARK, END_OF_PROMPT, MODULUS, OPERATORS, Problem
 from repro.tasks.arithmetic.strategies import MIXTURES
-from repro.tasks.draws import share_of, stream
+from repro.tasks.draws import split_of, stream
 from repro.tasks.problems import as_dataset
 
 SPLITS = ("train", "validation")
-VALIDATION_SHARE = 0.1
 LEVELS = (3, 4, 5, 6, 7, 8)
 MARKS = "spg"
-
-
-def split_of(prompt: str) -> str:
-    """The split that owns a prompt."""
-    return "validation" if share_of(prompt) < VALIDATION_SHARE else "train"
 
 
 @dataclass(frozen=True)
