@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import pytest
 from trl import GRPOConfig
 
 from repro import paths
@@ -66,3 +67,27 @@ def test_page_has_every_metric(train):
     ours |= {"entropy/token_mean", "entropy/response_mean"}
     assert len(ours) == 23
     assert {name for name in ours if name not in page and not name.startswith("covariance/top_")} == set()
+
+
+def test_from_grpo_names_fields_and_metrics_that_are_there(train):
+    page = named_in((paths.root() / "book" / "from_grpo.md").read_text())
+    logged = set(history(train(entropy_control="kl_cov", entropy_control_fraction=0.04))[1])
+    metrics = {name for name in page if "/" in name and not re.search(r"CHECKPOINT|\.py|::", name)}
+    assert len(metrics) == 10 and metrics <= logged
+    fields = {field.name for field in dataclasses.fields(CovGRPOConfig)}
+    assert {name.partition("=")[0] for name in page if re.fullmatch(r"\w+=.*", name)} <= fields
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"steps_per_generation": 8 * 2, "gradient_accumulation_steps": 2},
+        {"num_iterations": 2},
+        {"generation_batch_size": 2048, "per_device_train_batch_size": 32, "gradient_accumulation_steps": 8},
+    ],
+)
+def test_from_grpo_has_schedules_that_act(settings, schedule):
+    few = {key: settings[key] for key in ("output_dir", "use_cpu", "bf16", "report_to", "gradient_checkpointing")}
+    config = CovGRPOConfig(entropy_control="kl_cov", num_generations=8, **(few | schedule))
+    updates = config.updates_from // config.gradient_accumulation_steps
+    assert updates == (2 if "num_iterations" in schedule else 8)
