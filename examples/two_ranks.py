@@ -6,12 +6,11 @@ On GPUs ``accelerate launch --num_processes 2`` does as well; with ``--cpu`` it 
 
 import torch
 
-from repro.policies.base import load_base
-from repro.tasks import get_task
-from repro.tasks.arithmetic import accuracy_reward
+from repro import policies
+from repro.tasks import AccuracyReward, get_task
 from repro.trainer import CovGRPOConfig, CovGRPOTrainer
 
-model, tokenizer = load_base("s")
+model, tokenizer = policies.load("s")
 gpu = torch.cuda.is_available()
 config = CovGRPOConfig(
     entropy_control="kl_cov",
@@ -28,8 +27,9 @@ config = CovGRPOConfig(
     save_strategy="no",
     disable_tqdm=True,
 )
-problems = get_task("arithmetic").dataset("train", seed=0, size=256)
-trainer = CovGRPOTrainer(model, accuracy_reward, args=config, train_dataset=problems, processing_class=tokenizer)
+task = get_task("arithmetic")
+problems = task.dataset("train", seed=0, size=256)
+trainer = CovGRPOTrainer(model, AccuracyReward(task), args=config, train_dataset=problems, processing_class=tokenizer)
 trainer.train()
 if trainer.accelerator.is_main_process:
     for log in trainer.state.log_history[:-1]:

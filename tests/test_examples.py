@@ -12,7 +12,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from repro import paths
-from repro.policies.base import load_base
 
 EXAMPLES = paths.root() / "examples"
 
@@ -45,7 +44,6 @@ def test_every_example_is_tested():
 
 
 def test_the_tiny_one(tmp_path):
-    load_base("s")
     found = logs(run(tmp_path, str(EXAMPLES / "kl_cov.py")))
     assert [step for step, *_ in found] == [4, 8, 12, 16, 20, 24]
     assert all(0 < entropy < 3 for _, entropy, _ in found)
