@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 
 from benchmarks.harness import RESULTS, ROOT
 from repro import paths
-from repro.audit import Audit, AuditError, audit, core, open_logs
+from repro.audit import Audit, audit, core, open_logs
 
 PARTS = (0.1, 0.2, 0.4)
 COLUMNS = ("step", "entropy/response_mean", "accuracy/mean", "reward/mean")
@@ -44,14 +45,11 @@ def rows(path: Path) -> Iterator[dict]:
     last = table["step"].max()
     known = {"run": path.name, "task": config["task"], "arm": config["arm"], "seed": config["seed"], "steps": int(last)}
     ending = table[table["step"] >= (1 - END) * last].mean()
+    whole = cache(lambda score: audit(table, until=last, score=score))
     for part in PARTS:
-        seen = table[table["step"] <= part * last]
-        try:
-            found = audit(seen.reset_index(drop=True), until=last)
-            whole = audit(table, until=last, score=scored(found))
-        except AuditError:
-            continue
-        yield known | {"part": part} | answers(found) | truth(whole, ending, scored(found))
+        seen = table[table["step"] <= part * last].reset_index(drop=True)
+        found = audit(seen, until=last)
+        yield known | {"part": part} | answers(found) | truth(whole(scored(found)), ending, scored(found))
 
 
 def scored(found: Audit) -> str:

@@ -80,11 +80,24 @@ def test_states(entropy, until, state):
 
 
 def test_the_date_of_the_collapse():
+    """At a constant rate a tenth of an entropy that halves every 70 steps is left after 233; slowing takes longer."""
     step = np.arange(0.0, 151, 5)
-    found = audit(pd.DataFrame({"step": step, "entropy": 0.6 * 0.5 ** (step / 70)}), until=400).answer("state")
+    found = audit(pd.DataFrame({"step": step, "entropy": 0.6 * 0.5 ** (step / 70)}), until=600).answer("state")
     date = found.intervals["date"]
-    assert date.estimate == pytest.approx(70 * np.log2(10), abs=5)
+    assert 70 * np.log2(10) < date.estimate < 600
     assert date.low <= date.estimate <= date.high
+
+
+def test_dates_between_an_exponential_and_a_power(monkeypatch):
+    """From a share of 0.4 at step 100, falling by 1 % a step, to 0.1: ln 4 / 0.01 = 139 steps, or 4 times as many."""
+    dates = []
+    for slowing in (0.0, 0.5, 1 - 1e-9):
+        monkeypatch.setattr(core, "SLOWING", slowing)
+        dates.append(core._date(100, 0.4, -0.01))
+    assert dates[0] == pytest.approx(100 + 100 * np.log(4))
+    assert dates[2] == pytest.approx(100 * 4)
+    assert dates[0] < dates[1] < dates[2]
+    assert core._date(100, 0.4, 0.01) == np.inf and core._date(100, 0.05, -0.01) == 100
 
 
 def test_entropy_that_rises_with_the_score_does_not_explode():
@@ -92,6 +105,25 @@ def test_entropy_that_rises_with_the_score_does_not_explode():
     table = pd.DataFrame({"step": step, "entropy": 0.3 + step / 400, "reward": 0.2 + step / 1000})
     assert audit(table).state == "holding"
     assert audit(table.assign(reward=0.2 - step / 4000)).state == "exploding"
+
+
+def test_eight_points_and_a_half_that_tells_nothing():
+    """From eight points a half is five, as the sigmoid needs; a half of constant entropy gives no errors."""
+    table = logs.run(every=25, steps=175)
+    assert "error_sigmoid_in_steps" in audit(table).answer("forecast").values
+    late = audit(table.assign(entropy=[0.5] * 5 + [0.4, 0.3, 0.2], reward=[0.3] * 5 + [0.33, 0.36, 0.4]))
+    assert late.answer("forecast").intervals and set(late.answer("forecast").values) == {
+        "until",
+        "last_value",
+        "sigmoid",
+    }
+
+
+def test_runs_of_signs():
+    """+ + - - + +: 3 runs; with 4 of 6 above, 2 * 4 * 2 / 6 + 1 = 3.67 are expected."""
+    runs, expected, p = core._runs_test(np.array([1.0, 1, -1, -1, 1, 1]))
+    # The variance is (3.67 - 1)(3.67 - 2) / 5 = 0.889, so z = -0.667 / 0.943 = -0.707.
+    assert (runs, expected) == (3, pytest.approx(11 / 3)) and p == pytest.approx(0.4795, abs=1e-3)
 
 
 def test_rivals_are_named():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.audit import Audit, AuditError, audit
+from repro.audit import Audit, AuditError, audit, audits, report
 from repro.cli import main
 from tests.audit import logs
 
@@ -245,6 +245,34 @@ def test_answered_with_doubts(tmp_path, name, capsys):
     assert main(["audit", str(path), "--json"]) == 0
     captured = capsys.readouterr()
     assert captured.err == "" and json.loads(captured.out)["version"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", logs.WRITERS)
+def test_damaged_bytes_are_answered_or_refused(tmp_path, name):
+    """Bytes changed, cut off, cut out or repeated at random places."""
+    rng = np.random.default_rng(len(name))
+    for number in range(8):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = logs.WRITERS[name](folder, logs.run())
+        file = path if path.is_file() else max(one for one in path.rglob("*") if one.is_file())
+        content = bytearray(file.read_bytes())
+        first, last = sorted(rng.integers(len(content), size=2))
+        match number % 4:
+            case 0:
+                content[first] = rng.integers(256)
+            case 1:
+                del content[first:]
+            case 2:
+                del content[first:last]
+            case 3:
+                content[first:first] = content[:last]
+        file.write_bytes(bytes(content))
+        try:
+            report.as_json(audits(path))
+        except AuditError as error:
+            assert "\n" not in str(error)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from repro.audit import audit, audits, open_logs, readers
+from repro.audit.columns import recognise
 from repro.audit.readers import AuditError
 from tests.audit import logs
 
@@ -41,6 +42,11 @@ def test_columns_and_estimators_are_named(tmp_path, name, role, column, means):
     found = {one.role: one for one in audit(logs.WRITERS[name](tmp_path, logs.run())).columns}
     assert found[role].name == column
     assert means in found[role].means
+
+
+def test_a_charts_export_is_recognised_by_the_metric():
+    found = recognise(["Step", "run-1 - actor/entropy", "run-1 - actor/entropy__MAX", "run-1 - critic/score/mean"], {})
+    assert "verl, exact" in found["entropy"][0].means and "verl" in found["score"][0].means
 
 
 def test_files_are_read_in_pieces(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 from repro.analysis.intervals import Interval, stretch_mean
 from repro.analysis.law import FORMS, LawFit, Trajectory, fit_law, predict_rest
@@ -23,13 +23,17 @@ from repro.audit.readers import AuditError, Log, open_logs, table_log
 LEVEL = 0.95
 # An interval along a run needs as many points; a log with more is averaged into windows.
 FEWEST_POINTS, MOST_POINTS = 8, 64
+# Points of the sigmoid.
+FEWEST_HALF = 5
 # The law holds where it explains as much of the variance, and no third of the run is further off than this share of the
 # fitted gain. Sub-claims fit_r2 and fit_pattern of the ledger.
 LEAST_R2, LARGEST_PATTERN = 0.9, 0.05
 # Shares of a run's own starting entropy.
 COLLAPSED, EXPLODED = 0.1, 1.5
 # Intervals from part of a run are too narrow, for the form is not exact: they are widened by these.
-WIDER_CEILING, WIDER_FORECAST = 1.0, 1.0
+WIDER_CEILING, WIDER_FORECAST = 2.0, 2.0
+# How the fall of entropy slows: 0 for a constant rate per step, 1 for one per doubling of steps.
+SLOWING = 0.85
 # Above it no mean per token in nats is: no vocabulary has e^20 tokens.
 MOST_ENTROPY = 20.0
 # What is beyond cannot be squared, and counts as infinite.
@@ -327,31 +331,42 @@ def _ceiling(points: Trajectory | None, fit: LawFit | None, law: Answer) -> Answ
 def _forecast(
     points: Trajectory | None, fit: LawFit | None, entropy: pd.DataFrame, until: float, missing: str
 ) -> Answer:
-    """The score at the horizon, beside what rivals say: the law at the entropy that the present rate leads to.
+    """The score at the horizon, beside what rivals say: the law at the entropy that is to come.
 
-    Its interval reaches from an entropy that stays as it is to that one.
+    Its interval has room for an entropy that stays as it is, and for one that falls on at the present rate.
     """
     if missing:
         return _refusal("forecast", missing)
     now, step, rate = _trend(entropy)
-    ahead = until - step
-    then = float(min(now * np.exp(rate.estimate * ahead), 3 * now))
-    stays, goes_on = (fit.interval_at(one, LEVEL, np.random.default_rng(SEED)) for one in (now, then))
-    law = goes_on._replace(low=min(stays.low, goes_on.low), high=max(stays.high, goes_on.high))
+    # Entropy stays as it is, falls at the present rate but slows as runs do, or goes on at that rate.
+    ahead = (0.0, _effective(step, until), until - step)
+    ends = [float(min(now * np.exp(rate.estimate * steps), 3 * now)) for steps in ahead]
+    spans = [fit.interval_at(end, LEVEL, np.random.default_rng(SEED)) for end in ends]
+    law = spans[1]._replace(low=min(span.low for span in spans), high=max(span.high for span in spans))
     law = _wider(law, WIDER_FORECAST)
     sigmoid = float(FORMS["sigmoid in steps"](points)(np.array([until]), np.array([np.nan]))[0])
     last = float(points.reward[-1])
-    half = points.step[points.step.size // 2 - 1]
-    forms = {"law": "law", "last value": "last_value", "sigmoid in steps": "sigmoid"}
-    errors = {short: predict_rest(points, half, form).rmse for form, short in forms.items()}
+    errors = _backtest(points)
     sentence = (
-        f"at step {until:g} {_range(law)} by the law, {last:.3g} by the last value seen, {sigmoid:.3g} by a sigmoid in "
-        f"steps; fitted to the first half of what is logged they miss the rest by {errors['law']:.2g} (told its "
-        f"entropy), {errors['last_value']:.2g} and {errors['sigmoid']:.2g}"
+        f"at step {until:g} {_range(law)} by the law, {last:.3g} by the last value seen, {sigmoid:.3g} by a sigmoid"
     )
+    if errors:
+        missed = (
+            f"{errors['law']:.2g} (told its entropy), {errors['last value']:.2g} and {errors['sigmoid in steps']:.2g}"
+        )
+        sentence += f" in steps; fitted to the first half of what is logged they miss the rest by {missed}"
     values = {"until": until, "last_value": last, "sigmoid": sigmoid}
-    values |= {f"error_{short}": error for short, error in errors.items()}
+    values |= {f"error_{form.replace(' ', '_')}": error for form, error in errors.items()}
     return Answer("forecast", sentence, "", values, {"score": law})
+
+
+def _backtest(points: Trajectory) -> dict[str, float]:
+    """How far forms fitted to the first half miss the rest (RMSE); empty where that half can tell nothing."""
+    half = points.step[max(points.step.size // 2, FEWEST_HALF) - 1]
+    try:
+        return {form: predict_rest(points, half, form).rmse for form in ("law", "last value", "sigmoid in steps")}
+    except ValueError:
+        return {}
 
 
 def _trend(curve: pd.DataFrame) -> tuple[float, float, Interval]:
@@ -361,6 +376,23 @@ def _trend(curve: pd.DataFrame) -> tuple[float, float, Interval]:
     slope = stats.theilslopes(np.log(np.maximum(value[tail], 1e-9)), step[tail], alpha=LEVEL)
     rate = Interval(float(slope.slope), float(slope.low_slope), float(slope.high_slope), len(step[tail]), LEVEL)
     return float(_windows(value, 10)[-1]), float(_windows(step, 10)[-1]), rate
+
+
+def _effective(step: float, later: float) -> float:
+    """Steps at the present rate that do what the steps from one to a later one will.
+
+    A rate that stays the same per step is an exponential, one that stays the same per doubling a power of steps; runs
+    are between the two, at `SLOWING`.
+    """
+    return (1 - SLOWING) * (later - step) + SLOWING * max(step, 1) * np.log(max(later, 1) / max(step, 1))
+
+
+def _date(step: float, share: float, rate: float) -> float:
+    """The step at which a share of the starting entropy has fallen to `COLLAPSED`, infinite where it does not fall."""
+    if rate >= 0 or share <= COLLAPSED:
+        return step if share <= COLLAPSED else np.inf
+    steps = np.log(COLLAPSED / share) / rate
+    return optimize.brentq(lambda later: _effective(step, later) - steps, step, step + steps / (1 - SLOWING) + 1)
 
 
 def _state(entropy: pd.DataFrame, score: pd.DataFrame | None, until: float) -> Answer:
@@ -374,18 +406,17 @@ def _state(entropy: pd.DataFrame, score: pd.DataFrame | None, until: float) -> A
     now, step, rate = _trend(entropy)
     share = now / start
     trend = _score_trend(score)
-    # When the entropy reaches the share that counts as collapsed, at the present rate and at both ends of it.
-    dates = [step + np.log(COLLAPSED / share) / one if one < 0 else np.inf for one in rate[:3]]
-    date = Interval(dates[0], dates[1], dates[2], rate.n, LEVEL)
+    date = Interval(*(_date(step, share, one) for one in rate[:3]), rate.n, LEVEL)
     if share <= COLLAPSED:
         verdict, when = "collapsed", "it is below a tenth of it"
     elif share >= EXPLODED and trend != "rising":
         verdict, when = "exploding", "it is far above it, and the score does not rise with it"
     elif date.estimate <= until and np.isfinite(date.high):
         verdict = "collapsing"
-        when = f"at the present rate it falls to a tenth at step {date.estimate:.0f} [{date.low:.0f}, {date.high:.0f}]"
+        span = f"{date.estimate:.0f} [{date.low:.0f}, {date.high:.0f}]"
+        when = f"at the present rate, slowing as runs do, it is down to a tenth at step {span}"
     else:
-        verdict, when = "holding", f"at the present rate it stays above a tenth until step {until:g}"
+        verdict, when = "holding", f"at the present rate, slowing as runs do, it is above a tenth at step {until:g}"
     sentence = (
         f"entropy is {now:.3g} nats, {100 * share:.0f} % of the {start:.3g} that it started from; {when}; the score is "
         f"{trend}"
