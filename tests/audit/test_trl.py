@@ -12,6 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 from repro.audit import AuditCallback, audit, audits
 from repro.errors import ConfigError
 from repro.policies.family import make_model, make_tokenizer
+from repro.tasks import get_task
 from tests.trainer.conftest import IGNORED, SETTINGS, FixedRollouts, numbered_prompts, text_reward
 
 pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(one) for one in IGNORED)]
@@ -26,7 +27,7 @@ class Trainer(FixedRollouts, GRPOTrainer):
 def make(folder, **settings):
     """A trainer of TRL's own on an untrained policy, that validates every eighth step."""
     torch.manual_seed(1)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(get_task("arithmetic"))
     values = {**SETTINGS, "output_dir": str(folder), "max_steps": STEPS, "eval_strategy": "steps", "eval_steps": 8}
     config = GRPOConfig(**values | {"per_device_eval_batch_size": 8} | settings)
     trainer = Trainer(
