@@ -31,8 +31,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
-    """Train what this machine has no record of, execute the notebooks, build the book."""
+    """Train what this machine has no record of, build the book, and compare with the repository's records."""
+    from repro.claims import compare, measure_profile, read_verdicts
+    from repro.runs.record import find
+
     _make("reproduce", arguments)
+    profile = load_profile(arguments.profile)
+    recorded = [find(config, made=False).status for config in profile.all_configs()]
+    if set(recorded) == {"current"}:
+        _print_comparison(compare(measure_profile(profile.name, made=False), read_verdicts(profile.name)), "made here")
+    elif set(recorded) != {"missing"}:
+        count = f"{recorded.count('current')} of {len(recorded)}"
+        print(f"results/ has current records of {count} runs, too few to compare with")
 
 
 def book(arguments: argparse.Namespace) -> None:
@@ -110,6 +120,7 @@ def bases(arguments: argparse.Namespace) -> None:
 
 def notebooks(arguments: argparse.Namespace) -> None:
     """Make .ipynb files, for Jupyter and Colab, from the scripts in notebooks/."""
+    from repro.book import links
     from repro.book.notebook import make_ipynb
 
     sources = sorted((root() / "notebooks").glob("*.py"))
@@ -119,7 +130,8 @@ def notebooks(arguments: argparse.Namespace) -> None:
             "the notebooks are not in the installed package"
         )
     for source in sources:
-        print(make_ipynb(source, build_dir() / "ipynb" / f"{source.stem}.ipynb"))
+        output = build_dir() / "ipynb" / f"{source.stem}.ipynb"
+        print(make_ipynb(source, output, links.requirement(links.remote())))
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -160,10 +172,14 @@ def compare(arguments: argparse.Namespace) -> int:
     else:
         there = read_verdicts(profile, arguments.other)
         found, name = compare_studies(measure_profile(profile, made=False), there), str(arguments.other)
+    _print_comparison(found, name)
+    return int(bool(found.clear))
+
+
+def _print_comparison(found: Any, name: str) -> None:
     table = found.table("recorded", name)
     _print_table([tuple(table.columns), *table.itertuples(index=False)])
     print(found.summary())
-    return int(bool(found.clear))
 
 
 def render(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Links to the repository and to Colab, from a git remote."""
 
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -39,6 +40,24 @@ def test_a_remote_gives_the_address_of_its_repository(remote):
 def test_a_remote_elsewhere_gives_no_links(remote):
     assert links.repository(remote) is None
     assert links.settings(remote) == {}
+
+
+@pytest.mark.parametrize(
+    ("remote", "requirement"),
+    [
+        (None, "{checkout}"),
+        ("https://example.org/a/b.git", "git+https://example.org/a/b.git"),
+        ("https://user:secret@example.org/a/b.git", "git+https://example.org/a/b.git"),
+        ("git@example.org:a/b.git", "git+ssh://git@example.org/a/b.git"),
+    ],
+)
+def test_pip_installs_the_remote_or_else_the_checkout(tmp_path, monkeypatch, remote, requirement):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    if remote:
+        subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    assert links.remote() == remote
+    assert links.requirement(remote) == requirement.format(checkout=tmp_path)
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_a_missing_script_is_named(tmp_path):
 def test_an_output_that_cannot_be_written_leaves_nothing(script, tmp_path):
     (tmp_path / "folder").write_text("in the way")
     with pytest.raises(NotebookError, match=r"out\.ipynb: cannot write it"):
-        notebook.make_ipynb(script("# %% [markdown]\n# # Title\n"), tmp_path / "folder" / "out.ipynb")
+        notebook.make_ipynb(script("# %% [markdown]\n# # Title\n"), tmp_path / "folder" / "out.ipynb", "a.whl")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "note.py"]
 
 
@@ -138,25 +138,6 @@ def test_the_ipynb_is_the_script_with_an_installation(script, tmp_path):
     assert notebook.make_ipynb(source, made, "https://example.org/a.whl").read_bytes() == first
 
 
-@pytest.mark.parametrize(
-    ("remote", "source"),
-    [
-        (None, "{checkout}"),
-        ("https://example.org/a/b.git", "git+https://example.org/a/b.git"),
-        ("git@example.org:a/b.git", "git+ssh://git@example.org/a/b.git"),
-    ],
-)
-def test_the_installation_is_from_the_remote_or_else_the_checkout(script, tmp_path, monkeypatch, remote, source):
-    repository = tmp_path / "repository"
-    subprocess.run(["git", "init", "--quiet", repository], check=True)
-    if remote:
-        subprocess.run(["git", "-C", repository, "remote", "add", "origin", remote], check=True)
-    monkeypatch.setattr(paths, "root", lambda: repository)
-    made = notebook.make_ipynb(script("# %% [markdown]\n# # Title\n"), tmp_path / "note.ipynb")
-    *_, installation = nbformat.read(made, as_version=4).cells
-    assert f'"{source.format(checkout=repository)}"' in installation.source
-
-
 STAND_IN = """
 import importlib.util, json, sys
 from IPython.core.interactiveshell import InteractiveShell
@@ -170,7 +151,7 @@ shell.run_cell(sys.argv[1])
 
 @pytest.mark.parametrize("package", ["missing", "installed"])
 def test_the_installation_asks_pip_only_where_the_package_is_missing(package):
-    code = notebook.INSTALL.format(source="a.whl")
+    code = notebook.INSTALL.format(requirement="a.whl")
     command = [sys.executable, "-c", STAND_IN, code, package]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ([json.dumps('install --quiet "a.whl"')] if package == "missing" else [])

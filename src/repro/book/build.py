@@ -9,14 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
 import yaml
 
 from repro import claims, paths
-from repro.book import audits, fragments
+from repro.book import audits, fragments, links
 from repro.claims import Finding, Kind
 from repro.errors import ReproError
 from repro.runs import Run, load
@@ -52,7 +52,7 @@ def build(profile: str) -> Path:
 
 
 def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run], folder: Path) -> Path:
-    """Put pages, executed notebooks and fragments together in `folder/book-src`; what is there already keeps its time.
+    """Put pages, executed notebooks and fragments together in `folder/book-src`, which is made anew.
 
     Returns:
         That folder.
@@ -90,30 +90,19 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures)
         parts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
     files |= {f"{GENERATED}/{name}": text.encode() for name, text in parts.items()}
-    if shortfall := fragments.shortfall(profile, findings):
-        files["_config.yml"] = _announcing(files["_config.yml"], shortfall)
+    files["_config.yml"] = _configured(files["_config.yml"], fragments.shortfall(profile, findings))
     source = folder / "book-src"
-    _fill(source, files)
-    return source
-
-
-def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make a folder hold these files and no others, and leave alone those that are right: their times tell Sphinx."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in files:
-            path.unlink()
+    shutil.rmtree(source, ignore_errors=True)
     for name, content in files.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    return source
 
 
 def render(source: Path, site: Path) -> Path:
     """Build `source` with Jupyter Book into `site`, where the old pages stay until the new ones are there.
 
-    What Sphinx read last time is kept in `book-read` beside them, and only files that changed are read again; every
-    page is written, because all have something of the others: numbers of figures, glued values, the contents.
+    All is read anew: that takes a second or two of seven, and what Sphinx keeps of the last time hides its warnings.
 
     Returns:
         The first page.
@@ -121,12 +110,9 @@ def render(source: Path, site: Path) -> Path:
     Raises:
         BookError: Jupyter Book fails or warns; the message has the warnings.
     """
-    read, output, old = (site.with_name(name) for name in ("book-read", "book-out", "site-old"))
+    output, old = site.with_name("book-out"), site.with_name("site-old")
     for leftover in (output, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    if read.exists():
-        # Moved back after success only: Sphinx does not repeat the warnings about what it has read before.
-        read.rename(output)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -138,8 +124,8 @@ def render(source: Path, site: Path) -> Path:
     if site.exists():
         site.rename(old)
     pages.rename(site)
-    output.rename(read)
-    shutil.rmtree(old, ignore_errors=True)
+    for leftover in (output, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     return site / "index.html"
 
 
@@ -164,8 +150,11 @@ def _figures(notebook: Path) -> dict[str, str]:
     return found
 
 
-def _announcing(config: bytes, text: str) -> bytes:
-    """The book's settings with a line for the top of every page."""
+def _configured(config: bytes, announcement: str) -> bytes:
+    """The book's settings with its links to where it comes from, and a line for the top of every page."""
     values = yaml.safe_load(config)
-    values.setdefault("html", {})["announcement"] = text
+    for key, more in links.settings(links.remote()).items():
+        values[key] |= more
+    if announcement:
+        values["html"]["announcement"] = announcement
     return yaml.safe_dump(values, sort_keys=False).encode()

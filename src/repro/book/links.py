@@ -1,15 +1,36 @@
-"""Links from the book to the repository that it was built from; without a remote on GitHub there are none.
+"""Where the checkout comes from: what pip installs, and the book's links, which need a remote on GitHub.
 
 The site is published on the branch ``gh-pages`` with each notebook's .ipynb beside its page, which is where Colab
 opens it from (``.github/workflows/book.yml``).
 """
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
+
+from repro import paths
 
 BRANCH = "gh-pages"
 # https://github.com/owner/name.git, with or without a user; git@github.com:owner/name; ssh://git@github.com/owner/name
 REMOTE = re.compile(r"(?:https://(?:[^/@]+@)?|ssh://git@|git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
+
+
+def remote() -> str | None:
+    """The address of the checkout's git remote `origin`, None without one."""
+    command = ["git", "-C", str(paths.root()), "remote", "get-url", "origin"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+def requirement(remote: str | None) -> str:
+    """What pip installs the package from: the git remote, and without one the checkout itself."""
+    if remote is None or Path(remote).exists():
+        return str(paths.root())
+    if "://" not in remote and ":" in remote:
+        # git's short form user@host:path is no address to pip.
+        remote = "ssh://" + remote.replace(":", "/", 1)
+    # A name and password in the address stay on this machine.
+    return "git+" + re.sub(r"^(https?://)[^/@]+@", r"\1", remote)
 
 
 def repository(remote: str | None) -> str | None:

@@ -7,7 +7,6 @@ both raise, and so does a value of another type than the default's.
 import ast
 import contextlib
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from repro import paths
 from repro.errors import ReproError
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 INSTALL = """\
 import importlib.util
 if importlib.util.find_spec("repro") is None:
-    %pip install --quiet "{source}\""""
+    %pip install --quiet "{requirement}\""""
 
 
 class NotebookError(ReproError):
@@ -138,14 +136,13 @@ def execute(source: Path, output: Path, values: Mapping[str, Any]) -> Path:
     return _write(Path(output), executed)
 
 
-def make_ipynb(source: Path, output: Path, install_from: str | None = None) -> Path:
+def make_ipynb(source: Path, output: Path, requirement: str) -> Path:
     """Make the .ipynb of a percent script, for Jupyter and Colab: no outputs, and a cell that installs the package.
 
     Args:
         source: a percent .py file that begins with its title.
         output: the .ipynb file to write; its folder is made.
-        install_from: what pip installs the package from where it is missing; if None, the checkout's remote `origin`
-            and, without a remote, the checkout.
+        requirement: what pip installs the package from where it is missing.
 
     Returns:
         `output`.
@@ -154,21 +151,8 @@ def make_ipynb(source: Path, output: Path, install_from: str | None = None) -> P
         NotebookError: the source cannot be read or the output cannot be written.
     """
     notebook = read(source)
-    code = INSTALL.format(source=install_from or _origin() or paths.root())
-    notebook.cells.insert(1, nbformat.v4.new_code_cell(code))
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(INSTALL.format(requirement=requirement)))
     return _write(Path(output), notebook)
-
-
-def _origin() -> str | None:
-    """What pip installs the remote `origin` of this checkout by, or None without a remote."""
-    command = ["git", "-C", str(paths.root()), "remote", "get-url", "origin"]
-    address = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    if not address or Path(address).exists():
-        return address or None
-    if "://" not in address and ":" in address:
-        # git's short form user@host:path is no address to pip.
-        address = "ssh://" + address.replace(":", "/", 1)
-    return f"git+{address}"
 
 
 def _write(path: Path, notebook: NotebookNode) -> Path:
