@@ -14,6 +14,8 @@ import yaml
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from repro import claims, paths
+from repro.book import needs
+from repro.runs.profiles import load_profile
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -61,6 +63,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "build" / PROFILE / "site"
+
+
+def test_a_notebook_waits_for_the_runs_that_it_reads_and_no_others(site):
+    known = load_profile("cpu").arms
+    for script in sorted((paths.root() / "notebooks").glob("*.py")):
+        executed = (site.parent / "notebooks" / f"{script.stem}.ipynb").read_text()
+        read = set(re.findall(r"(\w+), seed 0 \(", executed))
+        assert read and read == set(needs.arms(script, claims.load_ledger(), known)), script.stem
 
 
 @pytest.fixture(scope="module")

@@ -313,4 +313,4 @@ def strategies() -> str:
         for one in mixture.strategies
     ]
     header = ("Mixture", "First letter", "Totals written", "Share of the mixture", "Slips per total")
-    return _list_table(header, rows)
+    return _list_table(header, rows, "strategies")
