@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import repro.policies.embedded
+import repro.runs.attest
 import repro.runs.record
 from repro import paths
 from repro.runs import RunConfig
@@ -28,7 +29,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (bases / name).mkdir(parents=True)
         (bases / name / "model.safetensors").write_bytes(name.encode() * 100)
     monkeypatch.setattr(repro.policies.embedded, "bases_dir", lambda: bases)
-    monkeypatch.setattr(repro.runs.record, "results_dir", lambda: tmp_path / "results")
+    for module in (repro.runs.record, repro.runs.attest):
+        monkeypatch.setattr(module, "results_dir", lambda: tmp_path / "results")
     monkeypatch.setenv("REPRO_BUILD", str(tmp_path / "build"))
     return tmp_path / "build"
 
@@ -68,7 +70,7 @@ class Sandbox:
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def trainings(self) -> list[str]:
-        """A line per training started since the last call: seed and OMP_NUM_THREADS."""
+        """A line per training started since the last call: its seed."""
         log = self.control / "started"
         lines = sorted(log.read_text().splitlines()) if log.exists() else []
         log.unlink(missing_ok=True)

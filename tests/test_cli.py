@@ -1,7 +1,6 @@
 """The command line: what it prints, its exit status, and one clear line for every bad input."""
 
 import errno
-import os
 import shutil
 import subprocess
 import sys
@@ -64,7 +63,7 @@ def error_line(capsys) -> str:
         (["run", "--seed", "-1"], "seed=-1 (int) is not allowed; it must be greater than or equal to 0"),
         (["run", "--seed", "one"], "argument --seed: invalid int value: 'one'; see `repro run --help`"),
         (["run", "--arm", "kl"], "arm 'kl' is not in profile 'cpu'; the nearest are "),
-        (["run", "--threads", "0"], "--threads=0 is not allowed"),
+        (["attest", "--steps", "0"], "--steps=0 is not allowed"),
         (["run", "--prof", "cpu"], "unrecognized arguments: --prof cpu"),
         (["train", "--cores", "0"], "--cores=0 is not allowed; give a number of at least 1, or all"),
         (["train", "--minutes", "0"], "--minutes=0 is not allowed; give a number above 0"),
@@ -90,10 +89,10 @@ def test_run_trains_records_and_gives_a_receipt(build, trained, capsys):
     assert main([*arguments, "--receipt"]) == 0
     (config,) = trained
     assert (config.seed, config.max_steps, config.arm, dict(config.trainer)) == (7, 2, "grpo", {"beta": 0.1})
-    assert f"{config.name}: trained ({build / 'runs' / config.name})" in capsys.readouterr().out
+    assert f"{config.name}: trained ({build / 'runs' / config.folder})" in capsys.readouterr().out
     receipt = build / "receipts" / f"{config.name}.json"
     first = receipt.read_text()
-    assert str(build / "runs" / config.name) in first
+    assert str(build / "runs" / config.folder) in first
     assert main([*arguments, "--receipt"]) == 0
     assert len(trained) == 1 and receipt.read_text() == first
     assert f"{config.name}: recorded already" in capsys.readouterr().out
@@ -105,12 +104,6 @@ def test_run_takes_several_seeds(build, trained):
     assert not (build / "receipts").exists()
 
 
-def test_run_sets_the_threads_of_one_operation(build, trained, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert main(["run", "--profile", "smoke", "--threads", "2"]) == 0
-    assert os.environ["OMP_NUM_THREADS"] == "2"
-
-
 def test_keep_copies_current_records_into_results(build, trained, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(repro.runs.workflow, "results_dir", lambda: tmp_path / "results")
     profile = load_profile("smoke")
@@ -118,15 +111,15 @@ def test_keep_copies_current_records_into_results(build, trained, monkeypatch, c
     monkeypatch.setattr(repro.cli, "load_profile", lambda name: one)
     assert main(["run", "--profile", "smoke", "--seed", "0", "1"]) == 0
     first, second, *others = one.all_configs()
-    (build / "runs" / second.name / "tokens.parquet").write_bytes(b"damaged")
-    old = tmp_path / "results" / first.name
+    (build / "runs" / second.folder / "tokens.parquet").write_bytes(b"damaged")
+    old = tmp_path / "results" / first.folder
     old.mkdir(parents=True)
     (old / "config.json").write_text("another")
     assert main(["keep", "--profile", "smoke"]) == 0
     assert capsys.readouterr().out.endswith("copied 1 record\n")
-    assert [path.name for path in (tmp_path / "results").iterdir()] == [first.name]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [first.folder]
     kept = {path.name: path.read_bytes() for path in old.iterdir()}
-    assert kept == {path.name: path.read_bytes() for path in (build / "runs" / first.name).iterdir()}
+    assert kept == {path.name: path.read_bytes() for path in (build / "runs" / first.folder).iterdir()}
     assert find(others[0]).status == "missing"
     # A record that is already there is not copied onto itself.
     shutil.rmtree(build)

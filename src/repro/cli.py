@@ -9,6 +9,7 @@ import errno
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -84,6 +85,23 @@ def keep(arguments: argparse.Namespace) -> None:
     print(f"copied {len(kept)} record{'s' * (len(kept) != 1)}")
 
 
+def attest(arguments: argparse.Namespace) -> int:
+    """Replay the first steps of stale records; those whose numbers today's code repeats are current again."""
+    from repro.runs.attest import attest as replay
+
+    if arguments.steps < 1:
+        raise ConfigError(f"--steps={arguments.steps} is not allowed; give a number of at least 1")
+    cores = _cores(arguments.cores)
+    counts = Counter()
+    for one in replay(
+        load_profile(arguments.profile), arguments.steps, cores=os.cpu_count() if cores == "all" else int(cores)
+    ):
+        counts[not one.difference] += 1
+        print(f"{one.arm}: {one.difference or f'{len(one.columns)} columns agree'}", flush=True)
+    print(f"{counts[True]} arms agree, {counts[False]} differ")
+    return int(counts[False] > 0)
+
+
 def _cores(text: str) -> str:
     if text != "all" and not (text.isdecimal() and int(text) > 0):
         raise ConfigError(f"--cores={text} is not allowed; give a number of at least 1, or all")
@@ -92,11 +110,6 @@ def _cores(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train and record the runs of some arms and seeds, where this machine has no record of them."""
-    if arguments.threads is not None:
-        if arguments.threads < 1:
-            raise ConfigError(f"--threads={arguments.threads} is not allowed; give a number of at least 1")
-        # Before torch is imported, which reads it then.
-        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     from repro.runs.record import find, load_or_train
     from repro.runs.workflow import write_receipt
 
@@ -315,13 +328,15 @@ def parser() -> argparse.ArgumentParser:
     several.add_argument("--cores", default="all", metavar="N", help="runs side by side (default: all cores)")
     several.add_argument("--minutes", type=float, metavar="M", help="stop then; the next call goes on")
     command(keep)
+    checked = command(attest)
+    checked.add_argument("--steps", type=int, default=24, metavar="N", help="optimizer steps to replay (default: 24)")
+    checked.add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
     one = command(run)
     one.add_argument(
         "--arm", nargs="+", default=["grpo"], help="one or more names in configs/arms.yaml (default: grpo)"
     )
     one.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="one or more (default: 0)")
     one.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the run")
-    one.add_argument("--threads", type=int, metavar="N", help="threads of one operation (default: torch's)")
     one.add_argument("--receipt", action="store_true", help="tell the workflow, in build/receipts, that it is recorded")
     command(bases, profile=False).add_argument("names", nargs="*", metavar="NAME", help="(default: all that ship)")
     command(notebooks, profile=False)

@@ -2,13 +2,20 @@
 
 import json
 import math
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 
 import pytest
 from pydantic import ValidationError
 
+from repro import paths
 from repro.errors import BaseError, ConfigError
 from repro.runs import RunConfig
+from repro.runs import config as config_module
+from repro.runs.config import _defaults
 
 
 @pytest.mark.parametrize(
@@ -94,35 +101,98 @@ def test_json_is_canonical_and_goes_both_ways():
 
 def test_identity_is_this_hash(build):
     """Records made elsewhere must keep their names. The expected values were computed without the package, as SHA-256
-    of 100 times "m", and of the canonical JSON, a newline and that hash."""
-    config = RunConfig(
-        base="m",
-        task="arithmetic",
-        seed=0,
-        arm="grpo",
-        max_steps=8,
-        prompts_per_rollout=64,
-        num_generations=8,
-        reward="accuracy",
-        sampler="own",
-        steps_per_generation=4,
-        gradient_accumulation_steps=1,
-        learning_rate=2e-4,
-        epsilon=0.2,
-        epsilon_high=None,
-        temperature=1.0,
-        max_completion_length=16,
-        scale_rewards="group",
-        eval_steps=20,
-        eval_prompts=256,
-        eval_samples=8,
-        eval_samples_last=64,
-        eval_temperature=1.0,
-        probe_every=0,
-        trainer={},
-    )
+    of 100 times "m", and of the canonical JSON of what differs from the defaults, a newline and that hash."""
+    config = RunConfig(base="m", seed=3, arm="kl", max_steps=8, learning_rate=2e-4, trainer={"beta": 0.1})
     assert config.base_sha256 == "f6449b4f736925a0013c6cbeb5cc4129c77576761aa2f694cae0f55b1d43f5c9"
-    assert config.name == "grpo-m-seed0-71329f5bdbc0"
+    assert config.folder == "m-seed3-9dc9a5613628" and config.name == f"kl-{config.folder}"
+    assert config.replace(arm="other", eval_steps=20).folder == config.folder
+    assert config.kind == config.replace(seed=5).kind == config.replace(seed=0).identity
+
+
+def test_defaults_that_identities_compare_with_stay(build):
+    """A default that changes is entered in FIRST_DEFAULTS with its old value; this table is never changed, but for
+    fields that are new."""
+    assert _defaults() == {
+        "base": "s",
+        "task": "arithmetic",
+        "seed": 0,
+        "arm": "grpo",
+        "max_steps": 960,
+        "prompts_per_rollout": 64,
+        "num_generations": 8,
+        "sampler": "own",
+        "reward": "accuracy",
+        "steps_per_generation": 4,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 2e-4,
+        "epsilon": 0.2,
+        "epsilon_high": None,
+        "temperature": 1.0,
+        "max_completion_length": 16,
+        "scale_rewards": "group",
+        "eval_steps": 20,
+        "eval_prompts": 256,
+        "eval_samples": 8,
+        "eval_samples_last": 64,
+        "eval_temperature": 1.0,
+        "probe_every": 0,
+        "trainer": {},
+    }
+
+
+def test_a_changed_default_moves_no_record_and_gives_none_another_meaning(build, monkeypatch):
+    """Were the default of max_steps 100 now: the old records were of 960 steps and stay where they are."""
+    old, explicit = RunConfig(base="m"), RunConfig(base="m", max_steps=100)
+    folders, recorded = (old.folder, explicit.folder), old.to_dict()
+    monkeypatch.setattr(config_module, "_defaults", lambda: {**recorded, "base": "s", "max_steps": 960})
+    assert (old.folder, explicit.folder) == folders
+    # Without the entry the two would meet; the record's own config tells them apart.
+    monkeypatch.setattr(config_module, "_defaults", lambda: {**recorded, "base": "s", "max_steps": 100})
+    assert explicit.folder == folders[0]
+    assert not explicit.agrees(recorded) and old.agrees(recorded)
+
+
+def test_a_config_agrees_with_records_from_before_a_field_came(build):
+    config = RunConfig(base="m", seed=1)
+    recorded = {name: value for name, value in config.to_dict().items() if name != "sampler"}
+    assert config.agrees(recorded) and config.agrees({**recorded, "arm": "another"})
+    assert not config.replace(sampler="trl").agrees(recorded)
+    assert not config.agrees({**recorded, "max_steps": 3}) and not config.agrees({**recorded, "gone": 1})
+
+
+MOVES = """
+import json
+from repro.runs.profiles import load_profile
+print(json.dumps([[config.arm, config.folder, config.kind] for config in load_profile("cpu").all_configs()]))
+"""
+
+
+def test_new_fields_and_other_labels_leave_every_record_where_it_is(tmp_path):
+    """Tried in a copy of the repository: a field with a default is added, and an arm renamed."""
+    root = tmp_path / "copy"
+    for name in ("src/repro", "configs"):
+        shutil.copytree(paths.root() / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(paths.root() / "pyproject.toml", root)
+    (root / "bases").symlink_to(paths.bases_dir())
+
+    def folders() -> list[list[str]]:
+        environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+        answer = subprocess.run([sys.executable, "-c", MOVES], env=environment, capture_output=True, check=True)
+        return json.loads(answer.stdout)
+
+    before = folders()
+    assert len(before) == len({folder for _, folder, _ in before})
+    edit(root / "src/repro/runs/config.py", "    probe_every: ", "    patience: Count = 3\n    probe_every: ")
+    edit(root / "configs/arms.yaml", "    clip_higher:", "    clip_wider:")
+    after = folders()
+    assert [rest for _, *rest in after] == [rest for _, *rest in before]
+    assert {"clip_wider"} == {arm for arm, *_ in after} - {arm for arm, *_ in before}
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +201,6 @@ def test_identity_is_this_hash(build):
         {"base": "s"},
         {"task": "other"},
         {"seed": 1},
-        {"arm": "kl"},
         {"max_steps": 9},
         {"prompts_per_rollout": 32},
         {"num_generations": 4},

@@ -1,4 +1,4 @@
-"""Run records: whole or not there, checked on reading, named when damaged; the code fingerprint; progress."""
+"""Run records: whole or not there, checked on reading, named when damaged; progress."""
 
 import errno
 import io
@@ -16,10 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import paths
 from repro.errors import BaseError, RecordError
-from repro.runs import RunConfig, load, load_or_train, record, status
-from repro.runs.fingerprint import fingerprint, training_modules
+from repro.runs import RunConfig, load, load_or_train, provenance, record, status
 from repro.runs.progress import Progress
 
 CONFIG = RunConfig(base="m", max_steps=3, eval_steps=1, probe_every=2)
@@ -47,7 +45,7 @@ class Trainer:
             tokens=pd.DataFrame({"token": ["=", "7"], "log_prob": [-0.5, np.nan], "selected": [True, False]}),
             probe=pd.DataFrame({"step": [1, 3], "lemma1": rng.random(2)} if config.probe_every else {}),
             timing={"generation": 1.23456, "update": 0.5, "generated_tokens": 321},
-            threads=3,
+            threads=1,
         )
 
 
@@ -72,12 +70,12 @@ def test_records_once_and_reads_back(build):
     run = load_or_train(CONFIG, progress=False, train=train)
     again = load_or_train(CONFIG, progress=False, train=train)
     assert train.calls == 1 and status(CONFIG) == "current"
-    assert run.path == again.path == build / "runs" / CONFIG.name and run.name == CONFIG.name
+    assert run.path == again.path == build / "runs" / CONFIG.folder and run.name == CONFIG.name
     expected = Trainer()(CONFIG, on_step=None)
     for table in ("metrics", "evaluations", "tokens", "probe"):
         assert len(getattr(expected, table))
         pd.testing.assert_frame_equal(getattr(load(CONFIG), table), getattr(expected, table))
-    assert visible(build) == [CONFIG.name]
+    assert visible(build) == [CONFIG.folder]
 
 
 def test_a_run_without_probes_has_an_empty_table_of_them(build):
@@ -87,18 +85,17 @@ def test_a_run_without_probes_has_an_empty_table_of_them(build):
 
 
 def test_provenance_says_what_the_result_depends_on(recorded):
-    provenance = load(CONFIG).provenance
-    assert provenance["code"] == record.code_fingerprint()
-    assert provenance["seed"] == 0 and provenance["seconds"] >= 0
-    assert provenance["timing"] == {"generation": 1.235, "update": 0.5, "generated_tokens": 321}
-    assert provenance["base_sha256"] == CONFIG.base_sha256
-    assert provenance["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert provenance["versions"]["pandas"] == pd.__version__
-    assert set(provenance) >= {"commit", "dirty", "device", "device_name", "platform", "started"}
-    assert provenance["threads"] == 3
-    assert provenance["started"].endswith("+00:00")
+    made = load(CONFIG).provenance
+    assert made["code"] == record.code_fingerprint(CONFIG, made["device"])
+    assert made["threads"] == 1 and made["seed"] == 0 and made["seconds"] >= 0
+    assert made["timing"] == {"generation": 1.235, "update": 0.5, "generated_tokens": 321}
+    assert made["base_sha256"] == CONFIG.base_sha256
+    assert made["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert made["versions"]["pandas"] == pd.__version__
+    assert set(made) >= {"commit", "dirty", "device", "device_name", "platform", "started", "threads"}
+    assert made["started"].endswith("+00:00")
     tables = [f"{table}.parquet" for table in ("evaluations", "metrics", "probe", "tokens")]
-    assert sorted(provenance["sha256"]) == ["config.json", *tables]
+    assert sorted(made["sha256"]) == ["config.json", *tables]
     assert RunConfig.from_dict(json.loads((recorded / "config.json").read_text())) == CONFIG
 
 
@@ -137,7 +134,7 @@ def test_damage_is_named_kept_and_trained_again(build, recorded, name, harm, cap
     assert load_or_train(CONFIG, progress=False, train=train).path == recorded
     assert train.calls == 1 and status(CONFIG) == "current"
     (kept,) = (build / "runs" / ".damaged").iterdir()
-    assert kept.name.startswith(CONFIG.name) and contents(kept) == harmed
+    assert kept.name.startswith(CONFIG.folder) and contents(kept) == harmed
     assert str(kept) in capsys.readouterr().err
 
 
@@ -150,7 +147,7 @@ def test_provenance_of_another_shape_is_damage(recorded, content):
 
 def test_record_under_another_runs_name_is_damage(recorded):
     other = CONFIG.replace(seed=1)
-    shutil.copytree(recorded, recorded.parent / other.name)
+    shutil.copytree(recorded, recorded.parent / other.folder)
     with pytest.raises(RecordError, match=r"config.json holds another config"):
         load(other)
 
@@ -167,17 +164,22 @@ def test_missing_base_is_found_before_training(build):
     assert train.calls == 0 and not build.exists()
 
 
+def code_is(monkeypatch, text: str) -> None:
+    for module in (record, provenance):
+        monkeypatch.setattr(module, "code_fingerprint", lambda config, device: text)
+
+
 def test_record_of_other_code_is_stale_and_replaced_only_by_a_whole_one(build, recorded, monkeypatch):
     old = contents(recorded)
-    monkeypatch.setattr(record, "code_fingerprint", lambda: "0123456789abcdef")
+    code_is(monkeypatch, "0123456789abcdef")
     assert status(CONFIG) == "stale"
-    with pytest.raises(RecordError, match=r"is stale: .* and the code is now 0123456789abcdef"):
+    with pytest.raises(RecordError, match=r"is stale: .* and the code is now 0123456789abcdef; `repro attest` finds"):
         load(CONFIG)
     with pytest.raises(ZeroDivisionError):
         load_or_train(CONFIG, progress=False, train=Trainer(error=ZeroDivisionError()))
     assert contents(recorded) == old
     assert load_or_train(CONFIG, progress=False, train=Trainer()).provenance["code"] == "0123456789abcdef"
-    assert status(CONFIG) == "current" and visible(build) == [CONFIG.name]
+    assert status(CONFIG) == "current" and visible(build) == [CONFIG.folder]
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
@@ -196,13 +198,13 @@ def test_incomplete_training_is_not_recorded(build, rows):
 
 def test_leftovers_of_a_killed_process_are_cleared(build):
     """What kill -9 leaves: a folder under .partial, whole or not, which is no record."""
-    for leftover in (CONFIG.name, f"{CONFIG.name}.replaced"):
+    for leftover in (CONFIG.folder, f"{CONFIG.folder}.replaced"):
         folder = build / "runs" / ".partial" / leftover
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{")
     assert status(CONFIG) == "missing"
     load_or_train(CONFIG, progress=False, train=Trainer())
-    assert visible(build) == [CONFIG.name] and status(CONFIG) == "current"
+    assert visible(build) == [CONFIG.folder] and status(CONFIG) == "current"
 
 
 def test_full_disk_is_found_before_training(build, monkeypatch):
@@ -210,7 +212,7 @@ def test_full_disk_is_found_before_training(build, monkeypatch):
     train = Trainer()
     with pytest.raises(RecordError) as error:
         load_or_train(CONFIG, train=train)
-    partial = build / "runs" / ".partial" / CONFIG.name
+    partial = build / "runs" / ".partial" / CONFIG.folder
     assert str(error.value) == (
         f"cannot write {partial}: the disk is full (33,554,432 bytes needed, 1,000,000 free); "
         "free some space or set REPRO_BUILD to a folder on another disk"
@@ -251,144 +253,28 @@ def test_two_at_once_train_once(build, capsys):
         thread.start()
     for thread in threads:
         thread.join()
-    assert train.calls == 1 and {run.path for run in runs} == {build / "runs" / CONFIG.name} and len(runs) == 3
+    assert train.calls == 1 and {run.path for run in runs} == {build / "runs" / CONFIG.folder} and len(runs) == 3
     assert capsys.readouterr().err.count("is being trained by another process; waiting for it") == 2
 
 
 def test_results_of_the_repository_are_read_and_never_written(build, recorded, tmp_path, monkeypatch):
     results = tmp_path / "results"
-    shutil.copytree(recorded, results / CONFIG.name)
+    shutil.copytree(recorded, results / CONFIG.folder)
     shutil.rmtree(build)
     train = Trainer()
-    assert load_or_train(CONFIG, train=train).path == results / CONFIG.name
+    assert load_or_train(CONFIG, train=train).path == results / CONFIG.folder
     assert train.calls == 0 and not build.exists()
-    assert load(CONFIG).recorded and load(CONFIG, made=False).path == results / CONFIG.name
+    assert load(CONFIG).recorded and load(CONFIG, made=False).path == results / CONFIG.folder
     with pytest.raises(RecordError, match="is not recorded in .*runs"):
         load(CONFIG, recorded=False)
-    truncate(results / CONFIG.name / "tokens.parquet")
-    harmed = contents(results / CONFIG.name)
+    truncate(results / CONFIG.folder / "tokens.parquet")
+    harmed = contents(results / CONFIG.folder)
     assert status(CONFIG) == "damaged"
-    assert load_or_train(CONFIG, progress=False, train=train).path == build / "runs" / CONFIG.name
-    assert train.calls == 1 and status(CONFIG) == "current" and contents(results / CONFIG.name) == harmed
+    assert load_or_train(CONFIG, progress=False, train=train).path == build / "runs" / CONFIG.folder
+    assert train.calls == 1 and status(CONFIG) == "current" and contents(results / CONFIG.folder) == harmed
     assert not load(CONFIG).recorded
     with pytest.raises(RecordError, match="is damaged"):
         load(CONFIG, made=False)
-
-
-SNIPPET = '''
-"""A module."""
-from repro.tools import helper
-from repro import errors
-from ..extra.deep import *
-import repro.more.deeper as deeper
-
-class Thing:
-    """A class."""
-    size: int = 1_000
-    """A field."""
-
-def work[T](x, /, *y, z=0.1, **w) -> "T":
-    """A function."""
-    match x:
-        case [1, *rest] if (n := len(rest)) > 2:
-            return f"{n!r:>{z}} {x=} \\u00e9" + 'a"b' 'c'
-        case {"k": None, **others}:
-            async def inner():
-                async with x as a, y as b:
-                    yield await a, b"\\xff", 1j, ..., True
-    try:
-        lambda: {i: j for i, (j, *k) in x if i}
-    except* (ValueError, OSError) as group:
-        del x[1:2, ::3]
-'''
-
-
-@pytest.fixture
-def package(tmp_path) -> Path:
-    root = tmp_path / "repro"
-    for name, text in {
-        "runs/training.py": SNIPPET.replace("def work[T]", "def work"),
-        "runs/config.py": "A = 1\n",
-        "tools/__init__.py": "from repro.tools.first import helper\n",
-        "tools/first.py": "def helper():\n    return 1\n",
-        "extra/deep.py": "B = 2\n",
-        "more/deeper.py": "C = 3\n",
-        "more/__init__.py": "D = 4\n",
-        "errors.py": "E = 5\n",
-        "unrelated.py": "F = 6\n",
-    }.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8")
-    return root
-
-
-def test_fingerprint_is_the_same_on_every_python(package):
-    """The value was the same on Python 3.11.7, 3.12.1 and 3.13.0."""
-    assert fingerprint(package) == "306eba5cc15d7646"
-
-
-def test_fingerprint_covers_what_training_imports(package):
-    assert sorted(training_modules(package)) == [
-        *("repro.extra.deep", "repro.more.deeper", "repro.runs.config", "repro.runs.training"),
-        *("repro.tools", "repro.tools.first"),
-    ]
-
-
-def test_fingerprint_covers_what_a_registry_names(package):
-    before = fingerprint(package)
-    entries = 'THINGS = {"one": "repro.unrelated:F", "no": "unrelated:F", 1: "a:b"}'
-    (package / "more" / "deeper.py").write_text(entries)
-    assert "repro.unrelated" in training_modules(package)
-    with_entry = fingerprint(package)
-    (package / "unrelated.py").write_text("F = 7\n")
-    assert len({before, with_entry, fingerprint(package)}) == 3
-
-
-def test_fingerprint_covers_this_projects_training():
-    modules = set(training_modules(paths.root() / "src" / "repro"))
-    assert modules >= {
-        *("repro.runs.training", "repro.runs.config", "repro.trainer", "repro.runs.evaluation", "repro.seeds"),
-        *(
-            "repro.trainer.probe",
-            "repro.trainer.prime",
-            "repro.trainer.monitor",
-            "repro.losses",
-            "repro.trainer.advantages",
-        ),
-        *(
-            "repro.policies.embedded",
-            "repro.policies.sampling",
-            "repro.tasks.arithmetic",
-            "repro.tasks.arithmetic.strategies",
-        ),
-    }
-    assert not modules & {"repro.claims", "repro.book.figures", "repro.book.notebook", "repro.cli", "repro.runs.record"}
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new", "same"),
-    [
-        ("runs/training.py", '"""A function."""', '"""Another text."""', True),
-        ("runs/training.py", '"""A field."""', "# A comment instead.", True),
-        ("runs/training.py", "1_000", "1000", True),
-        ("runs/training.py", "z=0.1", "z = .10", True),
-        ("errors.py", "5", "6", True),
-        ("unrelated.py", "6", "7", True),
-        ("more/__init__.py", "4", "5", True),
-        ("runs/training.py", "z=0.1", "z=0.2", False),
-        ("runs/training.py", "1_000", "1_000.0", False),
-        ("runs/training.py", "del x", "x", False),
-        ("runs/config.py", "1", "2", False),
-        ("tools/first.py", "return 1", "return 2", False),
-        ("extra/deep.py", "2", "3", False),
-    ],
-)
-def test_fingerprint_follows_code_and_not_its_dress(package, name, old, new, same):
-    before = fingerprint(package)
-    text = (package / name).read_text(encoding="utf-8")
-    assert old in text
-    (package / name).write_text(text.replace(old, new), encoding="utf-8")
-    assert (fingerprint(package) == before) is same
 
 
 class Terminal(io.StringIO):

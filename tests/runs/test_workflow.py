@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-BOTH = ["0 1", "1 1"]
+BOTH = ["0", "1"]
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -40,7 +40,7 @@ def runs(process: int) -> bool:
 
 
 def records(sandbox) -> dict[str, Path]:
-    return {path.name.split("-seed")[1][0]: path for path in (sandbox.build / "runs").glob("grpo-t-seed*")}
+    return {path.name.split("-seed")[1][0]: path for path in (sandbox.build / "runs").glob("t-seed*")}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_kill_in_the_middle_of_a_run_redoes_that_run_only(reproduced):
     process = reproduced.start("reproduce", "--profile", "tiny")
     wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
     assert found["0"].exists(), "the runs of an arm are trained one after the other"
-    assert (reproduced.build / "receipts" / f"{found['0'].name}.json").exists()
+    assert (reproduced.build / "receipts" / f"grpo-{found['0'].name}.json").exists()
     os.kill(int((reproduced.control / "process-1").read_text()), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -149,7 +149,7 @@ def test_kill_in_the_middle_of_a_run_redoes_that_run_only(reproduced):
     again = reproduced.repro("reproduce", "--profile", "tiny")
     assert again.returncode == 0, again.stderr
     assert "2 runs (1 current, 1 missing)" in again.stdout
-    assert reproduced.trainings() == ["1 1"]
+    assert reproduced.trainings() == ["1"]
     assert found["1"].exists() and list((reproduced.build / "runs" / ".partial").iterdir()) == []
 
 
@@ -163,10 +163,10 @@ def test_kill_of_everything_redoes_that_run_only(reproduced):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (reproduced.control / "hang-1").unlink()
-    assert reproduced.trainings() == ["1 1"]
+    assert reproduced.trainings() == ["1"]
     again = reproduced.repro("reproduce", "--profile", "tiny")
     assert again.returncode == 0, again.stderr
-    assert reproduced.trainings() == ["1 1"]
+    assert reproduced.trainings() == ["1"]
 
 
 def test_train_makes_the_runs_alone_and_stops_when_its_time_is_up(reproduced):
@@ -188,7 +188,7 @@ def test_train_makes_the_runs_alone_and_stops_when_its_time_is_up(reproduced):
     whole = reproduced.repro("train", "--profile", "tiny")
     assert whole.returncode == 0, whole.stderr
     assert whole.stdout.endswith("2 of 2 runs are recorded\n")
-    assert reproduced.trainings() == ["1 1"]
+    assert reproduced.trainings() == ["1"]
     assert page.stat().st_mtime_ns == before
     last = reproduced.repro("reproduce", "--profile", "tiny")
     assert last.returncode == 0 and reproduced.trainings() == []
@@ -212,7 +212,7 @@ def test_orphaned_run_is_waited_for(reproduced):
     _, errors = second.communicate(timeout=60)
     process.communicate(timeout=60)
     assert second.returncode == 0, errors
-    assert reproduced.trainings() == ["1 1"]
+    assert reproduced.trainings() == ["1"]
 
 
 def test_two_calls_at_once(reproduced):
@@ -238,7 +238,7 @@ def test_truncated_record_is_reported_kept_and_trained_again(reproduced):
     table.write_bytes(table.read_bytes()[:-10])
     answer = reproduced.repro("reproduce", "--profile", "tiny")
     assert answer.returncode == 0, answer.stderr
-    assert f"run {found['0'].name} is damaged" in answer.stderr
+    assert f"run grpo-{found['0'].name} is damaged" in answer.stderr
     assert f"{table} was truncated or edited" in answer.stderr
     (kept,) = (reproduced.build / "runs" / ".damaged").iterdir()
     assert kept.name.startswith(found["0"].name) and (kept / "metrics.parquet").stat().st_size > 0

@@ -5,6 +5,7 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
@@ -14,6 +15,9 @@ from repro.checked import Checked, one_line
 from repro.errors import ConfigError
 
 Scalar = bool | int | float | str | None
+# Identities compare with the defaults of the day a field came. A default that is changed goes in here as it was, so
+# that every record stays where it is and means what it meant.
+FIRST_DEFAULTS: Mapping[str, Any] = {}
 
 
 def _trainer(values: Any) -> Mapping[str, Scalar]:
@@ -157,11 +161,43 @@ class RunConfig(Checked):
         return policies.identity(self.base)
 
     @property
+    def content(self) -> dict[str, Any]:
+        """What the run is, in few words: the fields that differ from the defaults, without the label of the arm."""
+        return {name: value for name, value in self.to_dict().items() if name != "arm" and value != _defaults()[name]}
+
+    @property
     def identity(self) -> str:
-        """12 hexadecimal digits that differ whenever a field or the base policy's weights differ."""
-        return hashlib.sha256(f"{self.to_json()}\n{self.base_sha256}".encode()).hexdigest()[:12]
+        """12 hexadecimal digits that differ whenever the content or the base policy's weights differ.
+
+        A new field with a default leaves every identity as it was, and so does another label.
+        """
+        content = json.dumps(self.content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(f"{content}\n{self.base_sha256}".encode()).hexdigest()[:12]
+
+    @property
+    def kind(self) -> str:
+        """Identity of the arm: the same for all seeds."""
+        return self.replace(seed=0).identity
+
+    @property
+    def folder(self) -> str:
+        """Name of the record's folder: base, seed and identity. Arms that are the same run share a record."""
+        return f"{self.base}-seed{self.seed}-{self.identity}"
 
     @property
     def name(self) -> str:
         """Readable and unique: arm, base, seed and identity."""
-        return f"{self.arm}-{self.base}-seed{self.seed}-{self.identity}"
+        return f"{self.arm}-{self.folder}"
+
+    def agrees(self, recorded: Mapping[str, Any]) -> bool:
+        """Whether the fields of a record's config are these, but for the label. Fields that came later have defaults.
+
+        Two configs that meet in one identity, as after a change of a default that ``FIRST_DEFAULTS`` does not know,
+        are told apart here.
+        """
+        return {**_defaults(), **recorded, "arm": self.arm} == self.to_dict()
+
+
+@lru_cache(maxsize=1)
+def _defaults() -> dict[str, Any]:
+    return {**RunConfig().to_dict(), **FIRST_DEFAULTS}

@@ -1,7 +1,7 @@
 """Records of runs: written whole or not at all, checked on reading, trained when missing.
 
-A record is a folder ``<runs>/<name>/`` with ``config.json``, four Parquet tables and ``provenance.json``, which holds
-the checksums of the others and of itself. It is put together in ``<runs>/.partial/<name>`` and renamed into place, so
+A record is a folder ``<runs>/<folder>/`` with ``config.json``, four Parquet tables and ``provenance.json``, which holds
+the checksums of the others and of itself. It is put together in ``<runs>/.partial/<folder>`` and renamed into place, so
 that a folder under its final name is whole. A lock per run keeps two processes from training the same one: the second
 waits and reads what the first has written. Only this module writes records.
 """
@@ -11,9 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -29,19 +26,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro import __version__
 from repro.errors import RecordError
-from repro.paths import checkout, results_dir, runs_dir
+from repro.paths import results_dir, runs_dir
+from repro.runs.attestations import is_attested
 from repro.runs.config import RunConfig
 from repro.runs.fingerprint import code_fingerprint
 from repro.runs.progress import Progress
+from repro.runs.provenance import environment
 
 Status = Literal["current", "missing", "stale", "damaged"]
 
 CONFIG, PROVENANCE = "config.json", "provenance.json"
 TABLES = ("metrics", "evaluations", "tokens", "probe")
 FILES = (CONFIG, *(f"{table}.parquet" for table in TABLES))
-VERSIONS_OF = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "numpy", "pandas", "pyarrow")
 # Asked for before a run is trained, so that a full disk is found first and not last. Records are a few MB.
 SPACE_FOR_A_RECORD = 32 * 2**20
 
@@ -73,7 +70,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.config.name
 
     @property
     def recorded(self) -> bool:
@@ -124,7 +121,7 @@ def find(config: RunConfig, *, made: bool = True, recorded: bool = True) -> Foun
         BaseError: when the base policy, which is part of a run's identity, is not there.
     """
     folders = (runs_dir(),) * made + (results_dir(),) * recorded
-    found = [_examine(config, folder / config.name) for folder in folders]
+    found = [_examine(config, folder / config.folder) for folder in folders]
     return next((one for status in ("current", "damaged", "stale") for one in found if one.status == status), found[0])
 
 
@@ -146,7 +143,10 @@ def load(config: RunConfig, *, made: bool = True, recorded: bool = True) -> Run:
     if found.status == "missing":
         raise RecordError(f"run {config.name} is not recorded in {found.path.parent}; `make reproduce` trains it")
     if found.status == "stale":
-        raise RecordError(f"run {config.name} is stale: {found.reason}; `make reproduce` trains it again")
+        raise RecordError(
+            f"run {config.name} is stale: {found.reason}; `repro attest` finds out whether its numbers "
+            "would change, and `make reproduce` trains it again"
+        )
     raise RecordError(
         f"run {config.name} is damaged: {found.reason}; `make reproduce` moves it aside and trains it again"
     )
@@ -172,22 +172,24 @@ def load_or_train(
     found = find(config, recorded=recorded)
     if found.status == "current":
         return Run(config, found.path)
-    with _lock(config.name):
+    with _lock(config):
         found = find(config, recorded=recorded)
         if found.status == "current":
             return Run(config, found.path)
         if found.status == "damaged":
             print(f"run {config.name} is damaged: {found.reason}", file=sys.stderr)
             set_aside(found.path)
-        with _staged(config.name) as folder:
+        with _staged(config.folder) as folder:
             if train is None:
                 from repro.runs.training import train
+            made = environment(config)
             started = datetime.now(UTC)
             clock = time.monotonic()
             with Progress(config.name) as on_step:
                 trained = train(config, on_step=on_step if progress else None)
-            _write(folder, config, trained, started=started, seconds=time.monotonic() - clock)
-    return Run(config, runs_dir() / config.name)
+            made |= {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - clock, 3)}
+            _write(folder, config, trained, made)
+    return Run(config, runs_dir() / config.folder)
 
 
 def set_aside(path: Path) -> Path | None:
@@ -209,8 +211,9 @@ def _examine(config: RunConfig, path: Path) -> Found:
     reason = _damage(config, path)
     if reason:
         return Found("damaged", path, reason)
-    recorded, current = json.loads((path / PROVENANCE).read_bytes())["code"], code_fingerprint()
-    if recorded != current:
+    made = json.loads((path / PROVENANCE).read_bytes())
+    recorded, current = made["code"], code_fingerprint(config, made["device"])
+    if recorded != current and not is_attested(results_dir(), config, recorded, current):
         return Found("stale", path, f"{path} was computed by code {recorded}, and the code is now {current}")
     return Found("current", path)
 
@@ -237,7 +240,7 @@ def _damage(config: RunConfig, path: Path) -> str:
             return f"{path / name} cannot be read ({error.strerror})"
         if hashlib.sha256(content).hexdigest() != expected:
             return f"{path / name} was truncated or edited: its SHA-256 is not the one in {PROVENANCE}"
-    if (path / CONFIG).read_bytes() != _json(config.to_dict()):
+    if not config.agrees(json.loads((path / CONFIG).read_bytes())):
         return f"{path / CONFIG} holds another config than the folder's name says"
     return ""
 
@@ -259,7 +262,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _write(folder: Path, config: RunConfig, trained: Trained, *, started: datetime, seconds: float) -> None:
+def _write(folder: Path, config: RunConfig, trained: Trained, made: Mapping[str, Any]) -> None:
     """Fill a record's folder. Everything is put together in memory first, so that its size is known."""
     steps = trained.metrics["step"].tolist()
     if steps != list(range(1, config.max_steps + 1)):
@@ -272,9 +275,7 @@ def _write(folder: Path, config: RunConfig, trained: Trained, *, started: dateti
         **{f"{table}.parquet": _parquet(getattr(trained, table)) for table in TABLES},
     }
     provenance = {
-        **_environment(),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
+        **made,
         "threads": trained.threads,
         "timing": {name: round(value, 3) for name, value in trained.timing.items()},
         "seed": config.seed,
@@ -319,9 +320,9 @@ def _staged(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(name: str) -> Iterator[None]:
+def _lock(config: RunConfig) -> Iterator[None]:
     """Hold the run's lock, which the system lets go of when the process ends in whatever way."""
-    path = runs_dir() / ".locks" / name
+    path = runs_dir() / ".locks" / config.folder
     with _explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("wb")
@@ -329,7 +330,7 @@ def _lock(name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"run {name} is being trained by another process; waiting for it", file=sys.stderr)
+            print(f"run {config.name} is being trained by another process; waiting for it", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             raise RecordError(
@@ -371,51 +372,3 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _environment() -> dict[str, Any]:
-    """What a result may depend on beside its config: code, versions and device."""
-    torch = sys.modules.get("torch")
-    cuda = torch is not None and torch.cuda.is_available()
-    commit = _git("rev-parse", "HEAD")
-    return {
-        "commit": commit,
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
-        "code": code_fingerprint(),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "platform": platform.platform(),
-        "device": "cuda" if cuda else "cpu",
-        "device_name": torch.cuda.get_device_name() if cuda else _cpu_name(),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git in the checkout; None outside of one or without git."""
-    folder = checkout()
-    if folder is None:
-        return None
-    # No optional locks: runs beside each other, and the user's own git, must not wait for a question.
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _versions() -> dict[str, str]:
-    found = {"repro": __version__}
-    for name in VERSIONS_OF:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

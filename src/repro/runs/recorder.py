@@ -12,8 +12,8 @@ from repro.seeds import derive_seed
 from repro.tasks import get_task
 from repro.trainer.probe import ProbeCallback
 
-OnStep = Callable[[int, int, float, float | None], None]
-"""Called after each optimizer step with step, steps, entropy (nats per token) and the latest accuracy."""
+OnStep = Callable[[int, int, float, float | None], bool | None]
+"""Called after each optimizer step with step, steps, entropy (nats per token) and the latest accuracy; ends at True."""
 
 VALIDATION = "validation"
 """The split whose columns have no prefix."""
@@ -85,7 +85,8 @@ class Recorder(TrainerCallback):
         self.metrics.append({"step": state.global_step, **row})
         if self.on_step is not None:
             accuracy = self.evaluations[-1]["accuracy/mean"]
-            self.on_step(state.global_step, self.config.max_steps, row["entropy/response_mean"], accuracy)
+            if self.on_step(state.global_step, self.config.max_steps, row["entropy/response_mean"], accuracy):
+                control.should_training_stop = True
 
 
 class TimedProbe(ProbeCallback):

@@ -82,9 +82,9 @@ def keep(profile: Profile) -> list[Path]:
     kept = []
     for config in profile.all_configs():
         found = find(config)
-        target = results_dir() / config.name
+        target = results_dir() / config.folder
         if found.status == "current" and found.path != target:
-            draft = target.with_name(f".{config.name}.{os.getpid()}.tmp")
+            draft = target.with_name(f".{config.folder}.{os.getpid()}.tmp")
             shutil.copytree(found.path, draft)
             shutil.rmtree(target, ignore_errors=True)
             draft.rename(target)

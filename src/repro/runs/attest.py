@@ -1,0 +1,137 @@
+"""Replay the first steps of stale records: where all numbers agree, none would change, and the record is current.
+
+Bits agree between processors of one kind only. On another machine a disagreement may be the machine's; what is
+attested is right on any, because it says of the code that it computed these bits once.
+"""
+
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from repro.paths import results_dir
+from repro.runs import attestations
+from repro.runs.config import RunConfig
+from repro.runs.profiles import Profile
+from repro.runs.provenance import environment
+from repro.runs.record import Run, find
+
+TABLES = ("metrics", "evaluations", "probe")
+
+
+Replay = Callable[[RunConfig, int], Mapping[str, pd.DataFrame]]
+
+
+class Replayed(NamedTuple):
+    """An arm whose record was replayed: the columns that agree, or the first difference."""
+
+    arm: str
+    columns: tuple[str, ...]
+    difference: str
+
+
+def attest(profile: Profile, steps: int, *, cores: int = 1, replay: Replay | None = None) -> Iterator[Replayed]:
+    """Replay a record of every arm of a profile whose records are stale, and write down those that agree.
+
+    Every arm is written down when it is done, so that a call that was cut short goes on where it was.
+
+    Args:
+        profile: whose records.
+        steps: optimizer steps to replay, or all of a shorter run.
+        cores: processes, of which each replays several arms.
+        replay: in place of :func:`first_steps`.
+    """
+    waiting = list(_to_replay(profile))
+    replay = replay or first_steps
+    if cores == 1 or len(waiting) < 2:
+        yield from (_settled(run, replay(run.config, steps), steps) for run in waiting)
+        return
+    # Spawned, because torch does not survive a fork; the import of torch is what a process costs.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context) as pool:
+        jobs = {pool.submit(replay, run.config, steps): run for run in waiting}
+        try:
+            for job in as_completed(jobs):
+                yield _settled(jobs[job], job.result(), steps)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def first_steps(config: RunConfig, steps: int) -> dict[str, pd.DataFrame]:
+    """What the first steps of a run measure under today's code; the run ends there, and nothing is recorded."""
+    from repro.runs.training import train
+
+    trained = train(config, on_step=lambda step, *_: step >= steps)
+    return {table: getattr(trained, table) for table in TABLES}
+
+
+def _to_replay(profile: Profile) -> Iterator[Run]:
+    """A stale record for each arm and each code that it was recorded with."""
+    device = "cuda" if _has_cuda() else "cpu"
+    seen = set()
+    for config in profile.all_configs():
+        found = find(config)
+        if found.status == "stale":
+            run = Run(config, found.path)
+            key = config.kind, run.provenance["code"]
+            if key not in seen and run.provenance["device"] == device:
+                seen.add(key)
+                yield run
+
+
+def _settled(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int) -> Replayed:
+    """Compare a replay with its record, and write an agreement down."""
+    columns, difference = compare(run, replayed, steps)
+    if not difference:
+        made = environment(run.config)
+        entry = {
+            "arm": run.config.arm,
+            "kind": run.config.kind,
+            "record": run.config.folder,
+            "old": run.provenance["code"],
+            "new": made.pop("code"),
+            "steps": min(steps, run.config.max_steps),
+            "columns": list(columns),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **made,
+        }
+        attestations.add(results_dir(), entry)
+    return Replayed(run.config.arm, columns, difference)
+
+
+def compare(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int) -> tuple[tuple[str, ...], str]:
+    """Columns of a record whose first steps a replay has bit for bit, and the first difference: empty for none.
+
+    Columns that the record does not have are no difference: what it holds is what is attested.
+    """
+    agreed = []
+    for table in TABLES:
+        then, now = (_until(steps, frame) for frame in (getattr(run, table), replayed[table]))
+        if len(then) != len(now):
+            return (), f"{table}: {len(then)} rows up to step {steps} are recorded, and {len(now)} now"
+        for column in then if len(then) else ():
+            if column not in now:
+                return (), f"{table}: column {column!r} is recorded, and not measured now"
+            for step, old, new in zip(then["step"], then[column], now[column], strict=True):
+                if old != new and not (_is_nan(old) and _is_nan(new)):
+                    return (), f"step {step}, column {column!r} of {table}: recorded {old!r}, now {new!r}"
+            agreed.append(f"{table}/{column}")
+    return tuple(agreed), ""
+
+
+def _until(steps: int, table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["step"] <= steps] if len(table) else table
+
+
+def _is_nan(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
