@@ -28,13 +28,10 @@ ARMS = {
     "clip_cov": {"entropy_control": "clip_cov"},
 }
 REFUSALS = {
-    "pass a CovGRPOConfig": "the trainer takes its own config, which has all fields of TRL's",
     "use_liger_kernel=True can replace": "Liger's kernel replaces the forward pass that the covariance is taken from",
     "is not defined for loss_type": "the methods restrict the clipped ratio of a token, which this loss does not have",
     "has one ratio per sequence": "the methods select tokens",
     "bounds the ratio while": "delta bounds a ratio that the method leaves unclipped",
-    "does nothing here": "KL-Cov's penalty is 0 where every update is on-policy",
-    "needs all tokens of an optimizer step": "the step's selection wants whole rollouts",
 }
 """Part of the message, and why it is refused; the trainer's page has them all."""
 
