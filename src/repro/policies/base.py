@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from repro.errors import ConfigError
 from repro.paths import bases_dir
+from repro.policies.buckets import buckets
 from repro.policies.embedded import PROVENANCE, WEIGHTS, sha256
 from repro.policies.family import make_model, make_tokenizer, non_embedding_parameters
 from repro.policies.recipes import RECIPES, SHIPPED, BaseRecipe
@@ -43,6 +44,18 @@ def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str]]) ->
         input_ids[row, :end] = torch.tensor(prompt + solution)
         labels[row, len(prompt) : end] = torch.tensor(solution)
     return {"input_ids": input_ids, "attention_mask": (input_ids != tokenizer.pad_token_id).long(), "labels": labels}
+
+
+def _backward(model: Qwen2ForCausalLM, batch: dict[str, torch.Tensor]) -> float:
+    """Add the gradient of a batch's mean loss per solution token, and return the loss in nats."""
+    solution_tokens = (batch["labels"] != -100).sum()
+    total = 0.0
+    for rows, columns in buckets(batch["attention_mask"]):
+        part = {name: values[rows, columns] for name, values in batch.items()}
+        loss = model(**part, num_items_in_batch=solution_tokens).loss
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 def train_base(
@@ -70,14 +83,13 @@ def train_base(
             numbers = range(shown, shown + recipe.batch_size)
             shown += recipe.batch_size
             texts = [task.demonstration(recipe.mixture, data_seed, number, rng, clean=clean) for number in numbers]
-            loss = model(**_encode(tokenizer, texts)).loss
-            loss.backward()
+            loss = _backward(model, _encode(tokenizer, texts))
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             if on_step is not None:
-                on_step(shown // recipe.batch_size, loss.item())
+                on_step(shown // recipe.batch_size, loss)
     return model.eval(), tokenizer
 
 

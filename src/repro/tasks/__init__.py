@@ -16,6 +16,8 @@ TASKS = {
     "arithmetic": "repro.tasks.arithmetic:ARITHMETIC",
     "arithmetic_easy": "repro.tasks.arithmetic:EASY",
     "arithmetic_hard": "repro.tasks.arithmetic:HARD",
+    "countdown": "repro.tasks.countdown:COUNTDOWN",
+    "countdown_long": "repro.tasks.countdown:LONG",
 }
 """Name -> module and object."""
 
