@@ -11,6 +11,7 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from repro import policies
 from repro.policies import sampling
+from repro.policies.cache import ROOM
 from repro.policies.sampling import pad_left, sample_tokens
 from repro.tasks import get_task
 
@@ -114,6 +115,22 @@ def test_greedy_tokens_are_those_of_generate(base):
     assert torch.equal(torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in ours]), theirs)
     # Some ended long before others, so that the batch has shrunk on the way.
     assert len(set(map(len, ours))) > 3
+
+
+def test_long_greedy_tokens_are_those_of_a_forward_pass_without_a_cache(small):
+    """Longer than the room that a cache gets at a time, with completions that leave on the way."""
+    prompts = [[2, 3], [4], [2, 2, 4, 3]]
+    longest = 2 * ROOM + 9
+    drawn = draw(small, prompts, temperature=0, max_new_tokens=longest, eos=LETTERS)  # no token is the end
+    assert [len(row) for row in drawn] == [longest] * 3
+    for prompt, completion in zip(prompts, drawn, strict=True):
+        with torch.no_grad():
+            logits = small(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+        assert logits.argmax(-1).tolist() == completion
+    # The same with one that ends early: the others' cache is selected from, and they go on as before.
+    eos = drawn[0][1]
+    for row, whole in zip(draw(small, prompts, temperature=0, max_new_tokens=longest, eos=eos), drawn, strict=True):
+        assert row == (whole[: whole.index(eos) + 1] if eos in whole else whole)
 
 
 def test_samples_have_the_probabilities_of_a_forward_pass(base):

@@ -1,6 +1,6 @@
 """The recipes of base policies. Importing this module is light."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class BaseRecipe:
     seed: int = 0
 
 
+_COUNTDOWN = BaseRecipe("m3", task="countdown", clean_steps=2500, mixture_steps=350, learning_rate=1e-3)
+
 # The learning rate times the width is constant up to m; the larger ones were not tuned.
 RECIPES = {
     "xs": BaseRecipe("xs", learning_rate=4e-3),
@@ -27,6 +29,8 @@ RECIPES = {
     "xl": BaseRecipe("xl", learning_rate=3e-4),
     "explore": BaseRecipe("s", mixture="explore"),
     "single": BaseRecipe("s", mixture="single"),
+    **{f"countdown_{seed}": replace(_COUNTDOWN, seed=seed) for seed in range(3)},
+    **{f"countdown_canonical_{seed}": replace(_COUNTDOWN, mixture="canonical", seed=seed) for seed in range(3)},
 }
 
 SHIPPED = ("xs", "s", "sm", "m", "explore", "single")

@@ -1,13 +1,15 @@
 """Sampling completions from small policies, faster than ``generate`` and from the same distribution.
 
-Two things make it faster where many completions of a prompt are short: a prompt is read once and its keys and values
-are repeated for its completions, and completions that have ended leave the batch. The cache, its selection and the
-forward pass are those of transformers.
+Three things make it faster for small policies: a prompt is read once and its keys and values are repeated for its
+completions, completions that have ended leave the batch, and the cache has room for the tokens to come. The forward
+pass is that of transformers.
 """
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
+
+from repro.policies.cache import roomy_cache
 
 LEAVE = 8
 """Ended completions leave the batch once they are one in so many: each time costs a copy of the cache."""
@@ -54,7 +56,7 @@ def _sample(
     """Sampled tokens ``[B * samples, at most longest]`` after left-padded prompts ``[B, P]``."""
     mask = (prompts != pad).long()
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    cache = roomy_cache(model.config)
     logits = model(
         input_ids=prompts,
         attention_mask=mask,

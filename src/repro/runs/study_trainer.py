@@ -5,12 +5,13 @@ from typing import Any
 import torch
 
 from repro.policies.sampling import sample_tokens
+from repro.runs.bucketed import BucketedForward
 from repro.runs.stopwatch import Stopwatch
 from repro.trainer import CovGRPOTrainer
 
 
-class StudyTrainer(CovGRPOTrainer):
-    """The trainer, with a choice of samplers and a stopwatch.
+class StudyTrainer(CovGRPOTrainer, BucketedForward):
+    """The trainer, with a choice of samplers, forward passes in buckets and a stopwatch.
 
     Args:
         sampler: ``own``, the faster one for small policies, or ``trl``.
