@@ -77,3 +77,12 @@ def test_the_harder_split_is_evaluated_first_and_last(untrained):
     assert evaluations["accuracy/mean"].notna().all()
     assert evaluations["harder/accuracy/mean"].notna().tolist() == [True, False, False, True]
     assert "harder/accuracy/level_5" in evaluations and "accuracy/level_5" not in evaluations
+
+
+def test_filtered_rollouts_have_prompts_of_their_own(untrained):
+    # A coin's groups of two are alike half of the time.
+    config = CONFIG.replace(num_generations=2, prompts_per_rollout=16, trainer={"filter_groups": True}, eval_steps=3)
+    metrics = train(config).metrics
+    assert metrics["filter_groups/prompts"].max() > 16
+    assert metrics["filter_groups/passes"].max() < 1
+    assert metrics["reward/groups_without_spread"].max() == metrics["filter_groups/filled"].max() == 0

@@ -263,6 +263,8 @@ def test_a_missing_base_is_one_clear_error():
 
 def test_a_base_that_cannot_read_the_task_is_one_clear_error(monkeypatch):
     class Words:
+        family, held_out = "words", ()
+
         def dataset(self, *_):
             return {"prompt": ["seven plus two"]}
 

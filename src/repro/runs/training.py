@@ -74,19 +74,22 @@ def _check_vocabulary(config: RunConfig, tokenizer: PreTrainedTokenizerBase, pro
 
 def _train(config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> Trained:
     model, tokenizer = policies.load(config.base)
-    rollouts = -(-config.max_steps // config.updates_per_rollout)
     task = get_task(config.task)
-    problems = task.dataset("train", derive_seed("rollouts", config.seed), rollouts * config.prompts_per_rollout)
-    _check_vocabulary(config, tokenizer, problems["prompt"][0])
     recorder = Recorder(config, stopwatch, on_step)
     rewards = {"accuracy": AccuracyReward(task), "random": RandomReward(derive_seed("random reward", config.seed))}
     with tempfile.TemporaryDirectory(prefix="repro-") as scratch, warnings.catch_warnings():
         # TRL 1.16 asks the model by the name that transformers 5.23 has deprecated; nobody but TRL can mend that.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        args = trainer_config(config, scratch)
+        # Enough for every rollout to have prompts of its own, with filtering too.
+        prompts = -(-config.max_steps // config.updates_per_rollout) * config.prompts_per_rollout
+        prompts *= args.filter_groups_max_attempts if args.filter_groups else 1
+        problems = task.dataset("train", derive_seed("rollouts", config.seed), prompts)
+        _check_vocabulary(config, tokenizer, problems["prompt"][0])
         trainer = StudyTrainer(
             model=model,
             reward_funcs=rewards[config.reward],
-            args=trainer_config(config, scratch),
+            args=args,
             train_dataset=problems,
             processing_class=tokenizer,
             callbacks=[recorder],
