@@ -22,8 +22,8 @@ reproduce: $(STAMP) ## Train what this machine has no record of, execute the not
 train: $(STAMP) ## Only train; ARGS="--cores 14 --minutes 9" packs and limits it, the next call goes on
 	@$(BIN)/python -m repro train --profile $(PROFILE) $(ARGS)
 
-test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## Run the tests; ARGS="-n 2 --dist loadfile" runs them in two processes
+	@$(BIN)/python -m pytest $(ARGS)
 
 mutants: $(STAMP) ## Break the code in small ways and see that the tests notice; takes long
 	@$(BIN)/python -m tests.mutation $(ARGS)

@@ -28,7 +28,16 @@ IMPORTED_AS = {"ipython": "IPython", "pyyaml": "yaml"}
 # Peers that benchmarks compare with where they are installed.
 PEERS = {"verl"}
 # Used as commands or plugins, never imported.
-TOOLS = {"hatchling", "import-linter", "ipykernel", "jupyter-book", "ruff", "snakemake", "sphinx-mathjax-offline"}
+TOOLS = {
+    "hatchling",
+    "import-linter",
+    "ipykernel",
+    "jupyter-book",
+    "pytest-xdist",
+    "ruff",
+    "snakemake",
+    "sphinx-mathjax-offline",
+}
 
 
 def names(requirements: list[str]) -> set[str]:
