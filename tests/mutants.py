@@ -14,6 +14,9 @@ CLAIMS = "tests/claims/test_claims.py"
 COMPARISON = "tests/claims/test_comparison.py"
 RECORD = "tests/runs/test_record.py"
 PROFILES = "tests/runs/test_profiles.py"
+ATTEST = "tests/runs/test_attest.py"
+FINGERPRINT = "tests/runs/test_fingerprint.py"
+CONFIG = "tests/runs/test_config.py"
 
 
 @dataclass(frozen=True)
@@ -523,14 +526,14 @@ MUTANTS = (
     Mutant(
         "a record of another config is read",
         "runs/record.py",
-        "if (path / CONFIG).read_bytes() != _json(config.to_dict()):",
+        "if not config.agrees(json.loads((path / CONFIG).read_bytes())):",
         "if False:",
         (RECORD,),
     ),
     Mutant(
         "a result of older code is shown as current",
         "runs/record.py",
-        "if recorded != current:",
+        "if recorded != current and not is_attested(results_dir(), config, recorded, current):",
         "if False:",
         (RECORD,),
     ),
@@ -554,6 +557,55 @@ MUTANTS = (
         "if steps != list(range(1, config.max_steps + 1)):",
         "if False:",
         (RECORD,),
+    ),
+    Mutant(
+        "an attestation for another code counts",
+        "runs/attestations.py",
+        'any(entry["new"] == new for',
+        "any(True for",
+        (ATTEST,),
+    ),
+    Mutant(
+        "an attestation of another arm counts",
+        "runs/attestations.py",
+        "if _key(entry) == (config.kind, old))",
+        "if _key(entry)[1] == old)",
+        (ATTEST,),
+    ),
+    Mutant(
+        "a replay that differs is attested",
+        "runs/attest.py",
+        "if old != new and not (_is_nan(old) and _is_nan(new)):",
+        "if False:",
+        (ATTEST,),
+    ),
+    Mutant(
+        "identity without the base policy's weights",
+        "runs/config.py",
+        'f"{content}\\n{self.base_sha256}"',
+        "content",
+        (CONFIG,),
+    ),
+    Mutant(
+        "identity with the arm's label",
+        "runs/config.py",
+        'if name != "arm" and value != _defaults()[name]',
+        "if value != _defaults()[name]",
+        (CONFIG,),
+    ),
+    Mutant(
+        "constants do not count in the fingerprint",
+        "runs/fingerprint.py",
+        'return ["Constant", type(node.value).__name__, ascii(node.value)]',
+        'return ["Constant"]',
+        (FINGERPRINT,),
+    ),
+    Mutant(
+        "the probe's code never counts in the fingerprint",
+        "runs/fingerprint.py",
+        "return not config.probe_every",
+        "return True",
+        (FINGERPRINT,),
     ),
     Mutant(
         "a profile's group yields to the group of all profiles",
