@@ -1,5 +1,7 @@
 """Accuracy, pass@k and the isolation of evaluation from training's random state."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,9 @@ def test_accuracy_counts_right_completions(policy, monkeypatch):
     assert result["accuracy/mean"] == 0.25
     assert result["accuracy/greedy"] == 0.5
     assert result["accuracy/pass@2"] == 0.5
+    assert result["completion_length/mean"] == 2  # characters, as the task's tokens are
+    numbers = SimpleNamespace(separator=" ", verify=lambda completion, answer: completion == answer)
+    assert evaluate(model, tokenizer, numbers, problems, seed=0, **settings)["completion_length/mean"] == 1
 
 
 def test_sampling_follows_the_seed_and_stops_at_the_length(policy):

@@ -181,17 +181,19 @@ def test_completions_meet_their_own_prompts(monkeypatch):
     assert metrics["completion_length/mean"].dropna().tolist() == [3, 3, 3]
 
 
-def test_both_samplers_train_and_are_named_for_what_they_are(trained):
-    own, _ = trained
+def test_both_samplers_train_and_are_what_the_config_says():
     short = {"max_steps": 2, "probe_every": 0, "eval_prompts": 4}
-    trl = train(changed(sampler="trl", trainer={"top_p": 0.999}, **short))
-    assert trl.metrics["step"].tolist() == [1, 2]
-    # Other draws from the same policy: another rollout, of as much entropy.
-    first, other = own.metrics.iloc[0], trl.metrics.iloc[0]
-    assert first["completion_length/mean"] != other["completion_length/mean"]
-    assert other["entropy/response_mean"] == pytest.approx(first["entropy/response_mean"], rel=0.15)
-    assert trl.timing["generation"] > 0
-    assert trl.timing["generated_tokens"] == pytest.approx(64 * other["completion_length/mean"])
+    own, trl = (train(changed(sampler=sampler, **short)) for sampler in ("own", "trl"))
+    for run in (own, trl):
+        assert run.metrics["step"].tolist() == [1, 2]
+        assert run.timing["generation"] > 0
+        assert run.timing["generated_tokens"] == pytest.approx(64 * run.metrics["completion_length/mean"][0])
+    # Draws from the same policy: rollouts of as much entropy.
+    entropies = [run.metrics["entropy/response_mean"][0] for run in (own, trl)]
+    assert entropies[0] == pytest.approx(entropies[1], rel=0.15)
+    # Only TRL's sampler has a field that makes all completions of a prompt the same.
+    greedy = train(changed(sampler="trl", trainer={"top_k": 1}, **short))
+    assert greedy.metrics["reward/groups_without_spread"][0] == 1 > own.metrics["reward/groups_without_spread"][0]
 
 
 def test_random_rewards_are_no_ones_merit(trained):

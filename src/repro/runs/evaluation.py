@@ -54,6 +54,10 @@ def sample(
     return tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
 
+def _length(completion: str, task: Task) -> int:
+    return len(completion.split(task.separator)) if task.separator else len(completion)
+
+
 def pass_at_k(correct: np.ndarray, samples: int, k: int) -> float:
     """Unbiased estimate of the probability that one of ``k`` samples is right (Chen et al. 2021, section 2.1).
 
@@ -82,8 +86,8 @@ def evaluate(
 
     Returns:
         ``accuracy/mean`` (mean@k at ``temperature``), ``accuracy/greedy``, ``accuracy/pass@k`` for powers of two up to
-        ``samples``, ``accuracy/level_<n>`` (mean@k of one difficulty), ``completion_length/mean`` in characters, and
-        ``k``, the number of samples.
+        ``samples``, ``accuracy/level_<n>`` (mean@k of one difficulty), ``completion_length/mean`` in tokens of the
+        task, and ``k``, the number of samples.
     """
     prompts, answers = list(problems["prompt"]), list(problems["answer"])
     with fixed_seed(seed):
@@ -107,6 +111,6 @@ def evaluate(
         "accuracy/greedy": float(np.mean(greedily)),
         **{f"accuracy/pass@{k}": pass_at_k(right.sum(axis=1), samples, k) for k in powers},
         **{f"accuracy/level_{level}": float(value) for level, value in levels.items()},
-        "completion_length/mean": float(np.mean([len(completion) for completion in completions])),
+        "completion_length/mean": float(np.mean([_length(completion, task) for completion in completions])),
         "k": samples,
     }
