@@ -14,6 +14,7 @@ import pytest
 
 import repro.policies.embedded
 import repro.runs.attest
+import repro.runs.keep
 import repro.runs.record
 from repro import paths
 from repro.runs import RunConfig
@@ -29,7 +30,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (bases / name).mkdir(parents=True)
         (bases / name / "model.safetensors").write_bytes(name.encode() * 100)
     monkeypatch.setattr(repro.policies.embedded, "bases_dir", lambda: bases)
-    for module in (repro.runs.record, repro.runs.attest):
+    for module in (repro.runs.record, repro.runs.attest, repro.runs.keep):
         monkeypatch.setattr(module, "results_dir", lambda: tmp_path / "results")
     monkeypatch.setenv("REPRO_BUILD", str(tmp_path / "build"))
     return tmp_path / "build"

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 import repro.cli
-import repro.runs.workflow
 from repro.cli import main
 from repro.errors import ConfigError, RecordError
+from repro.runs import keep, load, provenance
 from repro.runs.profiles import load_profile
 from repro.runs.record import find
 
@@ -105,7 +105,6 @@ def test_run_takes_several_seeds(build, trained):
 
 
 def test_keep_copies_current_records_into_results(build, trained, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(repro.runs.workflow, "results_dir", lambda: tmp_path / "results")
     profile = load_profile("smoke")
     one = replace(profile, arms={arm: profile.arms[arm] for arm in ("grpo", "rloo")})
     monkeypatch.setattr(repro.cli, "load_profile", lambda name: one)
@@ -118,14 +117,31 @@ def test_keep_copies_current_records_into_results(build, trained, monkeypatch, c
     assert main(["keep", "--profile", "smoke"]) == 0
     assert capsys.readouterr().out.endswith("copied 1 record\n")
     assert [path.name for path in (tmp_path / "results").iterdir()] == [first.folder]
-    kept = {path.name: path.read_bytes() for path in old.iterdir()}
-    assert kept == {path.name: path.read_bytes() for path in (build / "runs" / first.folder).iterdir()}
+    kept, full = load(first, made=False), load(first)
+    assert kept.recorded and not full.recorded
+    assert kept.provenance["thinned"] == {"from": full.provenance["checksum"], "how": keep.HOW}
+    same = {"commit", "code", "seconds", "started", "versions", "device", "threads"}
+    assert {name: kept.provenance[name] for name in same} == {name: full.provenance[name] for name in same}
+    pd.testing.assert_frame_equal(kept.metrics, full.metrics)
     assert find(others[0]).status == "missing"
     # A record that is already there is not copied onto itself.
     shutil.rmtree(build)
     assert find(first).path == old
     assert main(["keep", "--profile", "smoke"]) == 0
     assert capsys.readouterr().out == "copied 0 records\n"
+
+
+def test_other_versions_than_a_records_are_said_once(build, trained, capsys, monkeypatch):
+    profile = load_profile("smoke")
+    monkeypatch.setattr(repro.cli, "load_profile", lambda name: replace(profile, arms={"grpo": profile.arms["grpo"]}))
+    assert main(["run", "--profile", "smoke", "--seed", "0", "1"]) == 0
+    assert main(["status", "--profile", "smoke"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    now = {**provenance.versions(), "trl": "9.9", "repro": "2"}
+    monkeypatch.setattr(provenance, "versions", lambda: now)
+    assert main(["status", "--profile", "smoke"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: records were computed with other versions: trl 1.") and "(here 9.9)" in line
 
 
 def test_status_shows_every_run(build, trained, capsys):

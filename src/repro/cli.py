@@ -78,10 +78,10 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def keep(arguments: argparse.Namespace) -> None:
-    """Copy a profile's records from the build folder into results/, to be committed."""
-    from repro.runs import workflow
+    """Copy a profile's records from the build folder into results/, thinned, to be committed."""
+    from repro.runs.keep import keep as keep_records
 
-    kept = workflow.keep(load_profile(arguments.profile))
+    kept = keep_records(load_profile(arguments.profile))
     print(f"copied {len(kept)} record{'s' * (len(kept) != 1)}")
 
 
@@ -230,14 +230,17 @@ def _write(path: Path, text: str) -> None:
 
 def status(arguments: argparse.Namespace) -> None:
     """Show which runs of a profile are recorded."""
+    from repro.runs.provenance import warn_of_versions
     from repro.runs.record import Run, find
 
+    made = []
     rows = [("run", "status", "minutes", "entropy", "accuracy")]
     for config in load_profile(arguments.profile).all_configs():
         found = find(config)
         measured = ("", "", "")
         if found.status == "current":
             one = Run(config, found.path)
+            made.append(one.provenance["versions"])
             measured = (
                 f"{one.provenance['seconds'] / 60:.1f}",
                 f"{one.metrics['entropy/response_mean'].iloc[-1]:.3f}",
@@ -245,6 +248,7 @@ def status(arguments: argparse.Namespace) -> None:
             )
         rows.append((config.name, found.status, *measured))
     _print_table(rows)
+    warn_of_versions(made)
 
 
 def profiles(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,19 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def warn_of_versions(recorded: Iterable[Mapping[str, str]]) -> None:
+    """Say on standard error, in one line, which versions of the records are not those here; nothing where all are."""
+    here = versions()
+    others = {
+        f"{name} {version} (here {here[name]})"
+        for made in recorded
+        for name, version in made.items()
+        if name in here and name != "repro" and version != here[name]
+    }
+    if others:
+        print(f"warning: records were computed with other versions: {', '.join(sorted(others))}", file=sys.stderr)
 
 
 def _cpu_name() -> str:

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from repro.errors import RecordError, ReproError
 from repro.paths import build_dir, checkout, results_dir, runs_dir
 from repro.runs.config import RunConfig
 from repro.runs.profiles import Profile
+from repro.runs.provenance import warn_of_versions
 from repro.runs.record import Found, Run, find, set_aside
 
 Target = Literal["train", "book", "reproduce"]
@@ -67,31 +67,6 @@ def make(target: Target, profile: Profile, *, cores: str = "all", seconds: float
         _snakemake(root, build, profile, target, cores, lock, seconds)
 
 
-def keep(profile: Profile) -> list[Path]:
-    """Copy the current records of a profile that lie in the build folder into the repository's ``results/``.
-
-    A record of the same name that is there already is replaced; a copy that fails half-way leaves it as it was.
-
-    Returns:
-        The records' folders in ``results/``.
-
-    Raises:
-        ReproError: outside a checkout.
-    """
-    _root("keep")
-    kept = []
-    for config in profile.all_configs():
-        found = find(config)
-        target = results_dir() / config.folder
-        if found.status == "current" and found.path != target:
-            draft = target.with_name(f".{config.folder}.{os.getpid()}.tmp")
-            shutil.copytree(found.path, draft)
-            shutil.rmtree(target, ignore_errors=True)
-            draft.rename(target)
-            kept.append(target)
-    return kept
-
-
 def _root(command: str) -> Path:
     root = checkout()
     if root is None:
@@ -120,6 +95,8 @@ def _check_records(profile: Profile, *, trains: bool) -> None:
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     where = summary if trains else f"{here} made here, {len(runs) - here} recorded in {results_dir().name}/"
     print(f"profile {profile.name}: {len(runs)} runs ({where})", flush=True)
+    current = [Run(config, found.path) for config, found in runs if found.status == "current"]
+    warn_of_versions(run.provenance["versions"] for run in current)
     for config, found in runs:
         if found.status in ("stale", "damaged"):
             print(f"run {config.name} is {found.status} and will be trained again: {found.reason}", file=sys.stderr)
