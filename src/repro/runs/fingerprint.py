@@ -44,6 +44,8 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     # What a base policy learned from is in its weights, which are part of the identity.
     "repro.tasks.arithmetic.strategies": _always,
     "repro.tasks.arithmetic.ArithmeticTask.demonstration": _always,
+    "repro.tasks.countdown.traces": _always,
+    "repro.tasks.countdown.CountdownTask.demonstration": _always,
     # Where the values of a config may come from, what is said while they are used, and whom to cite for them.
     "repro.trainer.presets": _always,
     "repro.trainer.config.CovGRPOConfig.preset": _always,
