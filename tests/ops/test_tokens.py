@@ -489,3 +489,23 @@ def test_compiles_without_a_graph_break(backend: str) -> None:
     log_probs[0, 0], mask[0, 0] = float("nan"), True
     cov, top, band = select(log_probs, advantages, mask)
     assert cov[mask].isnan().all() and not top.any() and not band.any()
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda array, t: ops.token_covariance(array, t, t), "log_probs"),
+        (lambda array, t: ops.token_covariance(t, array, t), "advantages"),
+        (lambda array, t: ops.token_covariance(t, t, array), "mask"),
+        (lambda array, t: ops.select_top(array, t, 0.5), "cov"),
+        (lambda array, t: ops.select_band(t, t, 0.5, 0.0, 1.0, exclude=array), "exclude"),
+        (lambda array, t: ops.vocab_covariance(array, t), "logits"),
+        (lambda array, t: ops.vocab_covariance(t, t, mask=array[0]), "mask"),
+        (lambda array, t: ops.linear_vocab_covariance(t, array, t, t), "weight"),
+        (lambda array, t: ops.linear_vocab_covariance(t, t, t, t, next_bias=array[0]), "next_bias"),
+    ],
+)
+def test_an_array_is_named_as_what_it_is(call, name) -> None:
+    tensor = torch.rand(2, 2)
+    with pytest.raises(TypeError, match=rf"^{name} is a numpy.ndarray: pass a torch tensor, by torch.from_numpy"):
+        call(tensor.numpy(), tensor)

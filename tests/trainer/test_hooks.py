@@ -1,19 +1,28 @@
 """What ``CovGRPOTrainer`` relies on in TRL. When a release changes one of these, the message says what to look at."""
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
+import re
 import textwrap
+from pathlib import Path
 
 import pytest
 from trl import GRPOConfig, GRPOTrainer
 
+from repro import paths
 from repro.ops import common
+from repro.trainer.hooks import HOOKS, TRL
 from repro.trainer.trainer import FORWARD_INPUTS
 
 from .test_methods import CLIP_COV, KL_COV
 
-TESTED = "1.16"
+SOURCE = paths.root() / "src" / "repro"
+# GRPOTrainer's own source and that of its parents.
+THEIRS = "".join(
+    inspect.getsource(part) for part in GRPOTrainer.__mro__ if part.__module__.startswith(("trl", "transf"))
+)
 
 
 def source(method: str) -> str:
@@ -22,14 +31,14 @@ def source(method: str) -> str:
 
 def changed(what: str) -> str:
     return (
-        f"TRL {importlib.metadata.version('trl')} (tested: {TESTED}) changed a hook of CovGRPOTrainer: {what}. "
+        f"TRL {importlib.metadata.version('trl')} (tested: {TRL}) changed a hook of CovGRPOTrainer: {what}. "
         "Read its GRPOTrainer before trusting the trainer with this release."
     )
 
 
 def test_version_is_the_tested_one():
     version = importlib.metadata.version("trl")
-    assert version.startswith(f"{TESTED}."), changed(f"the version is {version}")
+    assert version.startswith(f"{TRL}."), changed(f"the version is {version}")
 
 
 def test_loss_reads_advantages_after_its_forward_pass():
@@ -53,7 +62,6 @@ def test_loss_reads_advantages_after_its_forward_pass():
     assert reads and min(reads) > forward[0], changed(
         "_compute_loss reads inputs['advantages'] before its forward pass"
     )
-    assert "if advantages.dim() == 1:" in source("_compute_loss"), changed("advantages per token, (B, T), are gone")
 
 
 def test_nothing_else_asks_for_entropies():
@@ -72,20 +80,7 @@ def test_every_loss_goes_through_compute_loss():
 
 
 @pytest.mark.parametrize(
-    ("method", "text"),
-    [
-        ("_compute_loss", "torch.clamp(coef_1, 1 - self.epsilon_low, 1 + self.epsilon_high)"),
-        ("_compute_loss", 'inputs.get("old_per_token_logps")'),
-        ("_compute_loss", 'inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes'),
-        ("_compute_loss", "normalizer * self.current_gradient_accumulation_steps / self.args.steps_per_generation"),
-        ("_generate_and_score_completions", 'output["old_per_token_logps"] = old_per_token_logps'),
-        ("_generate_and_score_completions", "self.args.gradient_accumulation_steps % generate_every != 0"),
-        ("_generate_and_score_completions", '"num_items_in_batch": num_items_in_batch'),
-        ("_prepare_inputs", "self._buffered_inputs[self._step % self.args.steps_per_generation]"),
-        ("_prepare_inputs", "split_tensor_dict(generation_batch, self.args.steps_per_generation)"),
-        ("training_step", "self._step += 1"),
-        ("log", "self._metrics[mode]"),
-    ],
+    ("method", "text"), [(method, text) for hook in HOOKS for method, lines in hook.lines.items() for text in lines]
 )
 def test_lines_that_the_trainer_builds_on(method, text):
     assert text in source(method), changed(f"{method} no longer has `{text}`")
@@ -96,21 +91,51 @@ def test_forward_takes_the_images_of_a_batch():
     assert not {"prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages"} & FORWARD_INPUTS
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("_get_per_token_logps_and_entropies", ["self", "model", "input_ids", "attention_mask", "logits_to_keep"]),
-        ("_compute_loss", ["self", "model", "inputs"]),
-        ("_generate_and_score_completions", ["self", "inputs"]),
-        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
-        ("_load_optimizer_and_scheduler", ["self", "checkpoint"]),
-        ("_save_rng_state", ["self", "output_dir"]),
-        ("log", ["self", "logs", "start_time"]),
-    ],
-)
-def test_signatures(name, expected):
-    found = list(inspect.signature(getattr(GRPOTrainer, name)).parameters)[: len(expected)]
-    assert found == expected, changed(f"{name}{tuple(found)} was {tuple(expected)}")
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.name)
+def test_hooks_are_there(hook):
+    if "." in hook.name:
+        module, _, name = hook.name.rpartition(".")
+        found = getattr(importlib.import_module(module), name, None)
+        assert found is not None, changed(f"{hook.name} is gone")
+    else:
+        found = getattr(GRPOTrainer, hook.name, None)
+        assert found is not None or f"self.{hook.name}" in THEIRS, changed(f"{hook.name} is gone")
+    if hook.takes is not None:
+        parameters = [name for name in inspect.signature(found).parameters if name != "self"][: len(hook.takes)]
+        assert tuple(parameters) == hook.takes, changed(f"{hook.name}{tuple(parameters)} was {hook.takes}")
+
+
+def used_of_theirs(path: Path) -> set[str]:
+    """Names that a module overrides, or takes from a trainer by an underscore, or imports from within TRL."""
+    names = set()
+    tree = ast.parse(path.read_text())
+    owners = ["trainer", "self.trainer", "super()"]
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and part.module and part.module.startswith("trl."):
+            names |= {f"{part.module}.{alias.name}" for alias in part.names}
+        if isinstance(part, ast.ClassDef) and any(ast.unparse(base).endswith("Trainer") for base in part.bases):
+            defined = [node.name for node in part.body if isinstance(node, ast.FunctionDef)]
+            defined += [target.id for node in part.body if isinstance(node, ast.Assign) for target in node.targets]
+            names |= {name for name in defined if hasattr(GRPOTrainer, name) and name != "__init__"}
+            names |= private(part, ["self"])
+    return names | private(tree, owners)
+
+
+def private(tree: ast.AST, owners: list[str]) -> set[str]:
+    """Names of TRL's trainer that begin with an underscore and are taken from one of the owners."""
+    found = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in owners}
+    return {
+        name
+        for name in found
+        if re.fullmatch("_[a-z].*", name) and (hasattr(GRPOTrainer, name) or re.search(rf"self\.{name}\b", THEIRS))
+    }
+
+
+def test_nothing_private_is_used_beyond_the_table():
+    files = [*(SOURCE / "trainer").rglob("*.py"), *(SOURCE / "runs").glob("*.py")]
+    used = set().union(*map(used_of_theirs, files))
+    assert used - {hook.name for hook in HOOKS} == set()
+    assert {hook.name for hook in HOOKS} - used == set(), "listed and not used"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import torch
 from trl import GRPOConfig
 
 from repro.errors import ConfigError
-from repro.trainer import CovGRPOTrainer
+from repro.trainer import CovGRPOConfig, CovGRPOTrainer
 
-from .conftest import FixedGRPOTrainer, history, parameters
+from .conftest import FixedCovGRPOTrainer, FixedGRPOTrainer, history, parameters
 
 CLIP_COV = {"entropy_control": "clip_cov", "entropy_control_fraction": 0.04, "clip_cov_low": 0.0}
 KL_COV = {"entropy_control": "kl_cov", "entropy_control_fraction": 0.04}
@@ -66,8 +66,41 @@ def test_token_samples_survive(train):
     assert whole.sampled_tokens()["selected"].dtype == bool
 
 
+@pytest.mark.parametrize(
+    "method",
+    [{}, KL_COV | {"kl_cov_adaptive": True, "entropy_target": 4.0}, CLIP_COV],
+    ids=["none", "kl_cov", "clip_cov"],
+)
+def test_a_checkpoint_of_weights_alone_resumes_as_in_trl(train, method):
+    """With no state beside the weights everything but them and the step begins anew."""
+    run = SAVE | {"save_only_model": True, "max_steps": 6}
+    config, trainer = (CovGRPOConfig, FixedCovGRPOTrainer) if method else (GRPOConfig, FixedGRPOTrainer)
+    first = train(trainer, config, **run, **method)
+    at = f"{first.args.output_dir}/checkpoint-4"
+    parent = train(trainer, config, resume=at, **run, **method)
+    resumed = train(resume=at, **run, **method)
+    assert [entry["step"] for entry in history(resumed)] == list(range(1, 7))
+    for before, after in zip(history(parent), history(resumed), strict=True):
+        assert before == {name: after[name] for name in before}
+    if "kl_cov_adaptive" in method:
+        assert history(resumed)[4]["kl_cov/coefficient"] == 1.0 != history(first)[4]["kl_cov/coefficient"]
+
+
+def test_refuses_a_checkpoint_of_more_ranks(train):
+    first = train(**KL_COV, **SAVE | {"max_steps": 2})
+    at = Path(first.args.output_dir) / "checkpoint-2"
+    (at / "cov_grpo_0.pt").rename(at / "cov_grpo_1.pt")
+    with pytest.raises(
+        ConfigError, match=r"has no cov_grpo_0.pt: it was made by CovGRPOTrainer on another number of ranks"
+    ):
+        train(resume=str(at), **KL_COV)
+
+
 def test_refuses_a_checkpoint_of_another_trainer(train):
     parent = train(FixedGRPOTrainer, GRPOConfig, save_strategy="steps", save_steps=2, max_steps=2)
-    with pytest.raises(ConfigError, match=r"checkpoint-2 has no cov_grpo_0.pt.*load its weights as the model instead"):
+    with pytest.raises(
+        ConfigError,
+        match=r"has no cov_grpo_0.pt: it was made by another trainer.*load its weights as the model instead",
+    ):
         train(resume=f"{parent.args.output_dir}/checkpoint-2")
     shutil.rmtree(parent.args.output_dir)

@@ -23,6 +23,8 @@ or the context `implementation(...)` forces one. Where we differ from the publis
 3. Nothing is copied to the CPU: on CUDA no call synchronises, and shapes are static, so that the operators can be
    captured in CUDA graphs and compiled without a graph break.
 
+What is no torch tensor (a NumPy array, say) raises TypeError, naming the argument.
+
 NaN and infinity: masked places are never read, whatever stands there. `token_covariance` and the vocabulary covariances
 propagate: one NaN log-probability makes every covariance of the batch NaN, one NaN logit its row. A selection from
 covariances of which an unmasked one is NaN or infinite raises ValueError in eager mode on the CPU; on other devices and
@@ -44,6 +46,7 @@ from repro.ops.common import (
     broadcast_advantages,
     check_quota,
     check_same_shape,
+    check_tensors,
     compute_dtype,
 )
 
@@ -300,6 +303,8 @@ def linear_vocab_covariance(
     Raises:
         ValueError: where shapes, devices, `temperature` or `softcap` do not fit.
     """
+    check_tensors(hidden=hidden, weight=weight, next_hidden=next_hidden, next_weight=next_weight)
+    check_tensors(bias=bias, next_bias=next_bias)
     for name, h, w, b in (("", hidden, weight, bias), ("next_", next_hidden, next_weight, next_bias)):
         if w.ndim != 2 or h.shape[-1:] != w.shape[1:] or (b is not None and b.shape != w.shape[:1]):
             shapes = f"{name}hidden {tuple(h.shape)}, {name}weight {tuple(w.shape)}"
@@ -330,5 +335,6 @@ def _check_temperature(temperature: float) -> None:
 
 
 def _check_rows(mask: Tensor | None, rows: torch.Size) -> None:
+    check_tensors(mask=mask)
     if mask is not None and mask.shape != rows:
         raise ValueError(f"mask of shape {tuple(mask.shape)} does not fit rows of shape {tuple(rows)}")

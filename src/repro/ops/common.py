@@ -29,8 +29,18 @@ def accumulator_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def check_tensors(**tensors: Tensor | None) -> None:
+    """Raise TypeError naming what is no tensor."""
+    for name, value in tensors.items():
+        if value is not None and not isinstance(value, Tensor):
+            module = type(value).__module__
+            remedy = "torch.from_numpy(...)" if module == "numpy" else "torch.as_tensor(...)"
+            raise TypeError(f"{name} is a {module}.{type(value).__name__}: pass a torch tensor, by {remedy}")
+
+
 def broadcast_advantages(log_probs: Tensor, advantages: Tensor) -> Tensor:
     """`advantages` in the shape of `log_probs`: per token, or per sequence (`[B]` or `[B, 1]`), then repeated."""
+    check_tensors(log_probs=log_probs, advantages=advantages)
     if advantages.ndim == log_probs.ndim - 1:
         advantages = advantages.unsqueeze(-1)
     if advantages.ndim != log_probs.ndim or any(
@@ -44,7 +54,8 @@ def broadcast_advantages(log_probs: Tensor, advantages: Tensor) -> Tensor:
 
 
 def check_same_shape(**tensors: Tensor | None) -> None:
-    """Raise ValueError naming every shape unless all tensors have one shape."""
+    """Raise ValueError naming every shape unless all tensors have one shape, TypeError for what is no tensor."""
+    check_tensors(**tensors)
     shapes = {name: tuple(t.shape) for name, t in tensors.items() if t is not None}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())

@@ -17,7 +17,6 @@ advantage estimators put theirs. Where we differ from the authors' code:
 
 import inspect
 import os
-import re
 from collections import deque
 from typing import Any
 
@@ -298,8 +297,8 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             files = os.listdir(checkpoint)
             if not any(name.startswith("rng_state") for name in files):
                 return  # of weights alone (save_only_model), from which everything else begins anew, as in TRL
-            ranks = sum(bool(re.fullmatch(r"cov_grpo_\d+\.pt", name)) for name in files)
-            made_by = f"CovGRPOTrainer on {ranks} ranks" if ranks else "another trainer"
+            ours = any(name.startswith("cov_grpo_") for name in files)
+            made_by = "CovGRPOTrainer on another number of ranks" if ours else "another trainer"
             raise ConfigError(
                 f"{checkpoint} has no {os.path.basename(own)}: it was made by {made_by}, and training would not go on "
                 "as it began; load its weights as the model instead"
