@@ -22,7 +22,7 @@ from repro import paths
 from repro.audit import Audit, audit, core, open_logs
 
 PARTS = (0.1, 0.2, 0.4)
-COLUMNS = ("step", "entropy/response_mean", "accuracy/mean", "reward/mean")
+COLUMNS = ("step", "entropy/response_mean", "accuracy/mean", "reward")
 # A run's end, in shares of its training.
 END = 1 / 8
 # A rule that needs no fit, and a threshold that knows no run.

@@ -65,7 +65,9 @@ for run in arms["kl_cov"]:
 for run in arms["grpo8"] + arms["unclipped"]:
     assert measures.selected_per_rollout(run) == 0, run.name
 for run in arms["unclipped"] + arms["kl_cov"]:
-    assert run.metrics[["clipped/low", "clipped/high"]].max().max() == 0, run.name
+    assert (
+        run.metrics[["clip_ratio/low_mean", "clip_ratio/high_mean"]].max().max() == 0
+    ), run.name
 
 # %% [markdown]
 # ## Entropy, accuracy and length

@@ -54,7 +54,7 @@ for run in runs["kl_cov"] + runs["grpo8"]:
     assert (sampled == sequences // run.config.updates_per_rollout).all(), run.name
 # Tossed coins are right half of the time, whatever the policy does.
 for run in runs["random_unclipped"]:
-    assert abs(run.metrics["reward/mean"].mean() - 0.5) < 0.1, run.name
+    assert abs(run.metrics["reward"].mean() - 0.5) < 0.1, run.name
 
 # %% [markdown]
 # ## The covariance, or the loosened clip?

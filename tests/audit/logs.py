@@ -144,7 +144,7 @@ def write_record(path: Path, table: pd.DataFrame) -> Path:
     folder.mkdir()
     # Metrics of row s are measured before its update, at s - 1 updates.
     entropy = pd.DataFrame({"step": table["step"] + 1, "entropy/response_mean": table["entropy"]})
-    entropy.assign(**{"entropy/token_mean": 1.0, "reward/mean": 0.5}).to_parquet(folder / "metrics.parquet")
+    entropy.assign(**{"entropy/token_mean": 1.0, "reward": 0.5}).to_parquet(folder / "metrics.parquet")
     scores = pd.DataFrame({"step": table["step"], "accuracy/mean": table["reward"]})
     scores.to_parquet(folder / "evaluations.parquet")
     return folder

@@ -22,7 +22,7 @@ def written(folder, seed, left):
     """A record of 400 steps whose metrics have every step."""
     path = logs.write_record(folder, logs.run(left=left, tau=40, every=2, noise=0.002, seed=seed))
     metrics = pd.read_parquet(path / "metrics.parquet")
-    metrics.assign(**{"reward/mean": logs.B - logs.A * np.exp(metrics["entropy/response_mean"])}).to_parquet(
+    metrics.assign(**{"reward": logs.B - logs.A * np.exp(metrics["entropy/response_mean"])}).to_parquet(
         path / "metrics.parquet"
     )
     (path / "config.json").write_text(json.dumps({"arm": "grpo", "seed": seed, "task": "arithmetic", "base": "s"}))

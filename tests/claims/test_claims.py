@@ -575,11 +575,11 @@ def test_a_run_that_goes_on_and_one_that_ends_are_read_alike(make_run):
 
 def test_lengths_are_read_where_they_are_known(make_run):
     run = make_run(max_steps=16, steps_per_generation=8)
-    run.metrics["completion_length/mean"] = [5.0, *[np.nan] * 7, 7.0, *[np.nan] * 7]
+    run.metrics["completions/mean_length"] = [5.0, *[np.nan] * 7, 7.0, *[np.nan] * 7]
     curve = curves.curve(run, "length")
     assert curve["step"].tolist() == [3.5, 11.5]
     assert curve["length"].tolist() == [5, 7]
-    with pytest.raises(ClaimError, match="no column 'completion_length/mean'"):
+    with pytest.raises(ClaimError, match="no column 'completions/mean_length'"):
         curves.curve(make_run(0), "length")
 
 

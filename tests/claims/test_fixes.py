@@ -28,7 +28,7 @@ def arm(make_run):
                 accuracy=lambda x, rate=rate: rate + 0 * x,
                 **{"arm": name, "steps_per_generation": 8} | fields,
             )
-            run.metrics["completion_length/mean"] = tokens
+            run.metrics["completions/mean_length"] = tokens
             for k, gain in ((8, 0.04), (64, 0.06)):
                 run.evaluations[f"accuracy/pass@{k}"] = np.nan
                 run.evaluations.loc[run.evaluations.index[-1], f"accuracy/pass@{k}"] = rate + gain

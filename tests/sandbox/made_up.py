@@ -91,10 +91,10 @@ def made_up_metrics(config, rng, mine, entropy):
         "step": np.arange(1, steps + 1),
         "loss": rng.normal(0, 0.05, steps),
         "grad_norm": rng.uniform(0.2, 0.6, steps),
-        "completion_length/mean": np.where(first, 5.4 + 1.2 * (1 - entropy / FIRST_ENTROPY), np.nan),
-        "completion_length/truncated": np.where(first, 0.0, np.nan),
-        "reward/mean": np.where(first, reward + rng.normal(0, 0.02, steps), np.nan),
-        "reward/groups_without_spread": np.where(first, 0.2, np.nan),
+        "completions/mean_length": np.where(first, 5.4 + 1.2 * (1 - entropy / FIRST_ENTROPY), np.nan),
+        "completions/clipped_ratio": np.where(first, 0.0, np.nan),
+        "reward": np.where(first, reward + rng.normal(0, 0.02, steps), np.nan),
+        "frac_reward_zero_std": np.where(first, 0.2, np.nan),
         "entropy": entropy,
         "entropy/token_mean": entropy,
         "entropy/response_mean": 1.05 * entropy,
@@ -104,8 +104,8 @@ def made_up_metrics(config, rng, mine, entropy):
         "ratio/min": 1 - 5 * drift,
         "ratio/max": 1 + 10 * drift,
         "ratio/kl": drift**2,
-        "clipped/low": drift / 4 * clips,
-        "clipped/high": drift / 2 * clips,
+        "clip_ratio/low_mean": drift / 4 * clips,
+        "clip_ratio/high_mean": drift / 2 * clips,
     }
     if "entropy_control" in config.trainer:
         columns |= made_up_selection(config, rng)

@@ -14,7 +14,7 @@ from repro.claims.errors import ClaimError, NoEffect
 from repro.runs import Run
 
 ACCURACY, ENTROPY = "accuracy/mean", "entropy/response_mean"
-BY_ROLLOUT = {"entropy": ENTROPY, "token_entropy": "entropy/token_mean", "length": "completion_length/mean"}
+BY_ROLLOUT = {"entropy": ENTROPY, "token_entropy": "entropy/token_mean", "length": "completions/mean_length"}
 # What is known of a rollout stands at its first update only.
 ONCE_A_ROLLOUT = ("length",)
 

@@ -1,5 +1,6 @@
 """What is measured while a run trains."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,16 +19,10 @@ OnStep = Callable[[int, int, float, float | None], bool | None]
 VALIDATION = "validation"
 """The split whose columns have no prefix."""
 
-# Trainer log name -> column of the record.
-COLUMNS = {
-    "reward": "reward/mean",
-    "frac_reward_zero_std": "reward/groups_without_spread",
-    "completions/mean_length": "completion_length/mean",
-    "completions/clipped_ratio": "completion_length/truncated",
-}
-
 # Named twice by the trainer, the same in every row, or not the same in a repeated run.
 UNRECORDED = ("rewards/", "reward_std", "completions/", "epoch", "num_tokens", "learning_rate", "step_time")
+RECORDED = ("completions/mean_length", "completions/clipped_ratio")
+"""Of these all the same."""
 
 
 class Recorder(TrainerCallback):
@@ -78,9 +73,9 @@ class Recorder(TrainerCallback):
         if "entropy/response_mean" not in logs:
             return
         row = {
-            COLUMNS.get(name, name): value
+            name: math.nan if value is None else value
             for name, value in logs.items()
-            if name in COLUMNS or not name.startswith(UNRECORDED)
+            if name in RECORDED or not name.startswith(UNRECORDED)
         }
         self.metrics.append({"step": state.global_step, **row})
         if self.on_step is not None:
