@@ -106,14 +106,15 @@ def _settled(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int) -> Repl
 def compare(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int) -> tuple[tuple[str, ...], str]:
     """Columns of a record whose first steps a replay has bit for bit, and the first difference: empty for none.
 
-    Columns that the record does not have are no difference: what it holds is what is attested.
+    Columns that the record does not have are no difference: what it holds is what is attested. Nor are columns that it
+    has no number of yet, for pass@k of many k is measured at the end only.
     """
     agreed = []
     for table in TABLES:
         then, now = (_until(steps, frame) for frame in (getattr(run, table), replayed[table]))
         if len(then) != len(now):
             return (), f"{table}: {len(then)} rows up to step {steps} are recorded, and {len(now)} now"
-        for column in then if len(then) else ():
+        for column in then.columns[then.notna().any()] if len(then) else ():
             if column not in now:
                 return (), f"{table}: column {column!r} is recorded, and not measured now"
             for step, old, new in zip(then["step"], then[column], now[column], strict=True):
