@@ -1,0 +1,107 @@
+"""Data for the book's exhibits, from recorded runs: small JSON files that `book/_static/exhibits/*.js` read.
+
+Three files: `runs` has the points of the law of some runs (step, entropy, score), `rollout` the tokens of one recorded
+step, `curves` the methods' mean curves over seeds. Entropies in nats per token, scores as fractions.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repro.claims.curves import accuracy_curve, entropy_curve
+from repro.runs import Run
+
+LAW_ARMS = ("grpo", "rloo", "reinforce_pp", "prime")
+CURVES = {
+    "fixes": ("The fixes and their baselines", ("grpo8", "unclipped", "clip_higher", "clip_cov", "kl_cov")),
+    "algorithms": ("Four algorithms", LAW_ARMS),
+}
+ROLLOUT_ARM = "kl_cov"
+RESPONSES = 48
+# The exhibits' colours, which follow the page's theme; after the last they begin again.
+COLOURS = ("blue", "orange", "green", "purple", "grey")
+DIGITS = 5
+
+
+def write_data(folder: Path, runs: Sequence[Run]) -> list[Path]:
+    """Write the exhibits' files into a folder, which is made; those whose runs are not there are left out."""
+    arms: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.config.seed):
+        arms.setdefault(run.config.arm, []).append(run)
+    parts = {"runs": law_points(arms), "rollout": rollout(arms), "curves": curves(arms)}
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in parts.items():
+        if content:
+            written.append(folder / f"{name}.json")
+            written[-1].write_text(json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+    return written
+
+
+def law_points(arms: dict[str, list[Run]]) -> dict[str, Any]:
+    """Points of the first two seeds of each algorithm: the entropy of the rollout at each evaluation, and its score."""
+    found = {}
+    for arm in LAW_ARMS:
+        for run in arms.get(arm, [])[:2]:
+            entropy, accuracy = entropy_curve(run), accuracy_curve(run)
+            at = np.interp(accuracy["step"], entropy["step"], entropy["entropy"])
+            rows = zip(accuracy["step"], at, accuracy["accuracy"], strict=True)
+            points = [{"step": int(step), "entropy": _short(h), "reward": _short(r)} for step, h, r in rows]
+            found[f"{arm}-{run.config.seed}"] = {"title": f"{arm}, seed {run.config.seed}", "points": points}
+    return found
+
+
+def rollout(arms: dict[str, list[Run]]) -> dict[str, Any]:
+    """The first recorded tokens of one run: a list of responses, each a list of tokens."""
+    for run in arms.get(ROLLOUT_ARM, [])[:1]:
+        tokens = run.tokens[run.tokens["step"] == run.tokens["step"].min()]
+        columns = ["token", "position", "log_prob", "advantage", "entropy"]
+        responses = [
+            [
+                {"text": text, "position": int(place), "entropy": _short(h)}
+                | {"logProb": _short(p), "advantage": _short(a)}
+                for text, place, p, a, h in part[columns].itertuples(index=False)
+            ]
+            for _, part in tokens.groupby("sequence")
+        ]
+        return {"run": run.name, "responses": responses[:RESPONSES]}
+    return {}
+
+
+def curves(arms: dict[str, list[Run]]) -> dict[str, Any]:
+    """Means over seeds at each evaluation that all arms of a group have."""
+    found = {}
+    for name, (title, members) in CURVES.items():
+        present = [arm for arm in members if arm in arms]
+        if not present:
+            continue
+        common = set.intersection(*(set(run.evaluations["step"]) for arm in present for run in arms[arm]))
+        steps = np.array(sorted(common))
+        found[name] = {
+            "title": title,
+            "steps": steps.tolist(),
+            "arms": [
+                {
+                    "title": arm,
+                    "colour": f"var(--exhibit-{COLOURS[place % len(COLOURS)]})",
+                    "entropy": _mean(arms[arm], steps, "entropy"),
+                    "accuracy": _mean(arms[arm], steps, "accuracy"),
+                }
+                for place, arm in enumerate(present)
+            ],
+        }
+    return found
+
+
+def _mean(runs: Sequence[Run], steps: np.ndarray, quantity: str) -> list[float]:
+    read = {"entropy": entropy_curve, "accuracy": accuracy_curve}[quantity]
+    tables = [read(run) for run in runs]
+    values = [np.interp(steps, table["step"], table[quantity]) for table in tables]
+    return [_short(value) for value in np.mean(values, axis=0)]
+
+
+def _short(value: float) -> float:
+    return round(float(value), DIGITS)
