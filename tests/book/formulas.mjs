@@ -1,5 +1,7 @@
 // Computes what test_formulas.py asks for: JSON on standard input, {name: arguments}, JSON on standard output.
-import * as formulas from "../../book/_static/exhibits/formulas.js";
+import "../../book/_extra/exhibits/formulas.js";
+
+const { formulas } = globalThis.Exhibits;
 
 const answers = {
   policy: ({ logits, delta, x, y }) => ({

@@ -16,7 +16,7 @@ import nbformat
 import yaml
 
 from repro import claims, paths
-from repro.book import audits, fragments, links
+from repro.book import audits, display, exhibits, fragments, links
 from repro.claims import Finding, Kind
 from repro.errors import ReproError
 from repro.runs import Run, load
@@ -90,6 +90,8 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures)
         parts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
     files |= {f"{GENERATED}/{name}": text.encode() for name, text in parts.items()}
+    files[f"{GENERATED}/exhibit-policy.svg"] = display.svg(exhibits.policy_picture()).encode()
+    files |= {f"_extra/exhibits/data/{name}": text.encode() for name, text in exhibits.data(runs).items()}
     files["_config.yml"] = _configured(files["_config.yml"], fragments.shortfall(profile, findings))
     source = folder / "book-src"
     shutil.rmtree(source, ignore_errors=True)

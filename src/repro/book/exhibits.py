@@ -1,19 +1,23 @@
-"""Data for the book's exhibits, from recorded runs: small JSON files that `book/_static/exhibits/*.js` read.
+"""Data for the book's exhibits, from recorded runs: small scripts that `book/_extra/exhibits/*.js` read.
 
-Three files: `runs` has the points of the law of some runs (step, entropy, score), `rollout` the tokens of one recorded
-step, `curves` the methods' mean curves over seeds. Entropies in nats per token, scores as fractions.
+Scripts and not JSON, because a page opened from a folder may not read files. `runs` has the points of the law of some
+runs (step, entropy, score), `rollout` the tokens of one recorded step, `curves` the methods' mean curves over seeds.
+Entropies in nats per token, scores as fractions.
 """
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from repro.analysis import tabular
 from repro.claims.curves import accuracy_curve, entropy_curve
 from repro.runs import Run
 
+# A policy whose best action is not its likeliest, so that pushing it first raises entropy and then spends it.
+POLICY = {"actions": list("ABCDE"), "logits": [2, 1, 0.5, 0, -1], "rewards": [0.4, 1, 0, 0.2, 0.8], "step": 0.5}
 LAW_ARMS = ("grpo", "rloo", "reinforce_pp", "prime")
 CURVES = {
     "fixes": ("The fixes and their baselines", ("grpo8", "unclipped", "clip_higher", "clip_cov", "kl_cov")),
@@ -26,19 +30,30 @@ COLOURS = ("blue", "orange", "green", "purple", "grey")
 DIGITS = 5
 
 
-def write_data(folder: Path, runs: Sequence[Run]) -> list[Path]:
-    """Write the exhibits' files into a folder, which is made; those whose runs are not there are left out."""
+def data(runs: Sequence[Run]) -> dict[str, str]:
+    """The exhibits' scripts by file name; those whose runs are not there are left out."""
     arms: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.config.seed):
         arms.setdefault(run.config.arm, []).append(run)
-    parts = {"runs": law_points(arms), "rollout": rollout(arms), "curves": curves(arms)}
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, content in parts.items():
-        if content:
-            written.append(folder / f"{name}.json")
-            written[-1].write_text(json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
-    return written
+    parts = {"policy": POLICY, "runs": law_points(arms), "rollout": rollout(arms), "curves": curves(arms)}
+    texts = {name: json.dumps(part, separators=(",", ":"), allow_nan=False) for name, part in parts.items() if part}
+    return {f"{name}.js": f"Exhibits.data.{name} = {text};\n" for name, text in texts.items()}
+
+
+def policy_picture() -> Figure:
+    """What the policy exhibit starts with: probabilities, and each action's share of the next entropy change."""
+    logits, rewards = np.array(POLICY["logits"], float), np.array(POLICY["rewards"])
+    log_pi, pi = tabular.log_policy(logits), np.exp(tabular.log_policy(logits))
+    delta = POLICY["step"] * pi * (rewards - pi @ rewards)
+    shares = -pi * (log_pi - pi @ log_pi) * (delta - pi @ delta)
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    for axes, values, label in zip(
+        figure.subplots(2, 1), (pi, shares), ("probability", "share of the entropy change (nat)"), strict=True
+    ):
+        axes.bar(POLICY["actions"], values)
+        axes.set_ylabel(label)
+        axes.axhline(0, color="black", linewidth=0.8)
+    return figure
 
 
 def law_points(arms: dict[str, list[Run]]) -> dict[str, Any]:
