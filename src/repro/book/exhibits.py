@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from repro.analysis import tabular
-from repro.claims.curves import accuracy_curve, entropy_curve
+from repro.claims.curves import curve
 from repro.runs import Run
 
 # A policy whose best action is not its likeliest, so that pushing it first raises entropy and then spends it.
@@ -61,7 +61,7 @@ def law_points(arms: dict[str, list[Run]]) -> dict[str, Any]:
     found = {}
     for arm in LAW_ARMS:
         for run in arms.get(arm, [])[:2]:
-            entropy, accuracy = entropy_curve(run), accuracy_curve(run)
+            entropy, accuracy = curve(run, "entropy"), curve(run, "accuracy")
             at = np.interp(accuracy["step"], entropy["step"], entropy["entropy"])
             rows = zip(accuracy["step"], at, accuracy["accuracy"], strict=True)
             points = [{"step": int(step), "entropy": _short(h), "reward": _short(r)} for step, h, r in rows]
@@ -112,8 +112,7 @@ def curves(arms: dict[str, list[Run]]) -> dict[str, Any]:
 
 
 def _mean(runs: Sequence[Run], steps: np.ndarray, quantity: str) -> list[float]:
-    read = {"entropy": entropy_curve, "accuracy": accuracy_curve}[quantity]
-    tables = [read(run) for run in runs]
+    tables = [curve(run, quantity) for run in runs]
     values = [np.interp(steps, table["step"], table[quantity]) for table in tables]
     return [_short(value) for value in np.mean(values, axis=0)]
 
