@@ -132,6 +132,23 @@ def test_a_difference_is_named_and_nothing_is_written(stale, changed, message, t
     assert not (tmp_path / "results").exists()
 
 
+def test_a_measurement_of_later_steps_is_no_difference(stale):
+    """The record's table has the column, empty so far; a replay that ends before has none."""
+    run = load_or_train(stale[0], train=lambda one, on_step: late(one))
+    assert run.evaluations["accuracy/pass@16"].tolist()[-1] == 0.5
+    columns, difference = attest.compare(run, replay(run.config, 4), 4)
+    assert not difference and "evaluations/accuracy/pass@16" not in columns
+    assert attest.compare(run, replay(run.config, 6), 6)[1].endswith(
+        "'accuracy/pass@16' is recorded, and not measured now"
+    )
+
+
+def late(config):
+    result = measured(config, config.max_steps)
+    result.evaluations["accuracy/pass@16"] = [np.nan] * (len(result.evaluations) - 1) + [0.5]
+    return result
+
+
 def test_a_measurement_that_is_new_is_no_difference(stale):
     (one, _) = attest.attest(PROFILE, 4, replay=other("metrics", lambda frame: frame.assign(new=1.0)))
     assert not one.difference and "metrics/new" not in one.columns

@@ -36,7 +36,8 @@ def add(folder: Path, entry: dict[str, Any]) -> None:
     entries = sorted([*entries, entry], key=lambda one: (one["arm"], *_key(one)))
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{FILE}.tmp"
-    draft.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(one, sort_keys=True) for one in entries)
+    draft.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     draft.replace(folder / FILE)
 
 
