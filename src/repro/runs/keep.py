@@ -11,7 +11,7 @@ from repro.paths import checkout, results_dir
 from repro.runs.profiles import Profile
 from repro.runs.record import TABLES, Run, fill, find
 
-HOW = "tokens without their entropy, and their covariance at the first step only"
+HOW = "tokens have their entropy and covariance at the first step only"
 
 
 def keep(profile: Profile) -> list[Path]:
@@ -58,5 +58,5 @@ def thinned(tokens: pd.DataFrame) -> pd.DataFrame:
     """A sample of tokens as `HOW` says."""
     if "covariance" not in tokens:
         return tokens
-    tokens = tokens.drop(columns="entropy", errors="ignore")
-    return tokens.assign(covariance=tokens["covariance"].where(tokens["step"] == tokens["step"].min()))
+    first = tokens["step"] == tokens["step"].min()
+    return tokens.assign(**{name: tokens[name].where(first) for name in ("covariance", "entropy") if name in tokens})
