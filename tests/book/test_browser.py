@@ -262,3 +262,33 @@ def test_search_finds_a_page_without_a_server(visit):
     page = visit("search.html?q=covariance", DESKTOP).page
     page.wait_for_selector("#search-results li a")
     assert any("Methods" in text for text in page.locator("#search-results li a").all_inner_texts())
+
+
+def test_exhibits_are_there_and_answer(visit, tmp_path):
+    """Each takes the place of its fallback, in a book opened from a folder; a control changes what it says."""
+    where = {"claims/covariance": "policy", "claims/law": "law", "claims/fixes": "tokens", "claims/collapse": "replay"}
+    for name, exhibit in where.items():
+        opened = visit(f"{name}.html", PHONE)
+        place = opened.page.locator(f".exhibit-{exhibit}")
+        place.locator("xpath=self::*[@data-ready='yes']").wait_for()
+        assert place.locator("img").count() == 0 and opened.complaints == []
+        words = place.locator(".exhibit-words").first
+        before = words.inner_text()
+        if exhibit == "policy":
+            place.get_by_role("button", name="One step").click()
+        else:
+            slider = place.locator("input[type=range]").first
+            slider.focus()
+            for _ in range(12):
+                slider.press("ArrowLeft")
+        assert before and words.inner_text() != before, exhibit
+    page = visit("audit.html", DESKTOP).page
+    log = tmp_path / "run.csv"
+    log.write_text(
+        "step,entropy,accuracy\n" + "".join(f"{10 * i},{0.6 / (i + 1)},{0.8 - 0.5 / (i + 1)}\n" for i in range(12))
+    )
+    page.locator("#own-file").set_input_files(log)
+    page.get_by_text("run.csv: 12 points, from step 0 to 110.").wait_for()
+    log.write_text("step,loss\n1,2\n")
+    page.locator("#own-file").set_input_files(log)
+    page.get_by_text("run.csv: no column for entropy").wait_for()
