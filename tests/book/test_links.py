@@ -71,6 +71,7 @@ def test_pages_of_notebooks_link_to_colab_where_there_is_a_remote(tmp_path: Path
         config[key] |= values
     (source / "_config.yml").write_text(yaml.safe_dump(config))
     (source / "references.bib").touch()
+    (source / "_extra").mkdir()
     (source / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters: [{file: notebooks/01_collapse}]\n")
     (source / "index.md").write_text("# Title\n")
     notebook = nbformat.v4.new_notebook(

@@ -85,4 +85,4 @@ def test_filtered_rollouts_have_prompts_of_their_own(untrained):
     metrics = train(config).metrics
     assert metrics["filter_groups/prompts"].max() > 16
     assert metrics["filter_groups/passes"].max() < 1
-    assert metrics["reward/groups_without_spread"].max() == metrics["filter_groups/filled"].max() == 0
+    assert metrics["frac_reward_zero_std"].max() == metrics["filter_groups/filled"].max() == 0

@@ -24,7 +24,7 @@ base.make_bases(["tiny"])
 config = RunConfig(base="tiny", task="reversal", max_steps=2, prompts_per_rollout=4, eval_prompts=32, eval_samples=2)
 trained = train(config)
 print(trained.metrics["step"].tolist(), trained.evaluations["step"].tolist())
-print(sorted(name for name in trained.evaluations if "level" in name), trained.metrics["reward/mean"].notna().any())
+print(sorted(name for name in trained.evaluations if "level" in name), trained.metrics["reward"].notna().any())
 """
 
 
