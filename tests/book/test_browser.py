@@ -289,6 +289,7 @@ def test_exhibits_are_there_and_answer(visit, tmp_path):
     )
     page.locator("#own-file").set_input_files(log)
     page.get_by_text("run.csv: 12 points, from step 0 to 110.").wait_for()
+    log = tmp_path / "other.csv"
     log.write_text("step,loss\n1,2\n")
     page.locator("#own-file").set_input_files(log)
-    page.get_by_text("run.csv: no column for entropy").wait_for()
+    page.get_by_text("other.csv: no column for entropy").wait_for()

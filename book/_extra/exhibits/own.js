@@ -53,7 +53,11 @@
       }
       fit();
     };
-    const input = make("input", { id: "own-file", type: "file", accept: ".csv,.tsv,.jsonl,.json,.txt", onchange: () => read(input.files[0]) });
+    const chosen = () => {
+      read(input.files[0]);
+      input.value = ""; // So that the same file, once it is mended, can be chosen again.
+    };
+    const input = make("input", { id: "own-file", type: "file", accept: ".csv,.tsv,.jsonl,.json,.txt", onchange: chosen });
     const drop = make(
       "div",
       {
