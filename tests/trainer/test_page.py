@@ -7,9 +7,10 @@ import pytest
 from trl import GRPOConfig
 
 from repro import paths
-from repro.trainer import PRESETS, CovGRPOConfig
+from repro.trainer import PRESETS, CovGRPOConfig, docs, filter_groups, monitor
+from repro.trainer.methods import METHODS
 
-from .conftest import history
+from .conftest import FixedGRPOTrainer, history
 
 PAGE = paths.root() / "book" / "trainer.md"
 
@@ -30,18 +31,22 @@ def named_in(page: str) -> set[str]:
     return names
 
 
-def test_page_has_every_field_and_its_default(settings):
-    page = PAGE.read_text()
-    ours = {field.name for field in dataclasses.fields(CovGRPOConfig)} - {
-        f.name for f in dataclasses.fields(GRPOConfig)
-    }
-    rows = dict(reversed(re.findall(r"^\| `(\w+)`(?:, `\w+`)* \| (.+?) \|", page, flags=re.M)))
-    assert ours <= named_in(page)
-    config = CovGRPOConfig(**settings)
-    for name in ours - {"entropy_control_fraction", "clip_cov_low", "clip_cov_high"}:
-        default = getattr(config, name)
-        shown = rows[name].strip("`").strip('"')
-        assert shown == str(default) or float(shown) == default, name
+def test_tables_are_what_the_code_says():
+    page = docs.page().read_text()
+    assert set(re.findall(r"<!-- table (\w+) -->", page)) == set(docs.TABLES)
+    assert docs.written(page) == page, "the code has changed: python -m repro.trainer.docs"
+
+
+def test_a_changed_table_is_mended():
+    page = docs.page().read_text()
+    assert docs.written(page.replace("| `kl_cov_coef` | `1.0` |", "| `kl_cov_coef` | `2.0` |")) == page
+
+
+def test_every_field_has_a_row():
+    rows = re.findall(r"^\| `(\w+)` \|", docs.fields(), flags=re.M)
+    assert sorted(rows) == sorted(
+        {field.name for field in dataclasses.fields(CovGRPOConfig)} - {f.name for f in dataclasses.fields(GRPOConfig)}
+    )
 
 
 def test_page_has_every_preset(settings):
@@ -60,13 +65,21 @@ def test_page_has_every_preset(settings):
             assert f"fraction {config.entropy_control_fraction}" in method
 
 
-def test_page_has_every_metric(train):
-    page = named_in(PAGE.read_text())
-    logged = set(history(train(entropy_control="kl_cov", entropy_control_fraction=0.04, kl_cov_adaptive=True))[1])
-    ours = {n for n in logged if n.split("/")[0] in ("covariance", "ratio", "selected", "penalty", "kl_cov")}
-    ours |= {"entropy/token_mean", "entropy/response_mean"}
-    assert len(ours) == 23
-    assert {name for name in ours if name not in page and not name.startswith("covariance/top_")} == set()
+def test_declared_metrics_are_the_logged_ones(train):
+    """KL-Cov with its controller and filtered groups logs everything that is declared, and nothing else of ours."""
+    run = {
+        "entropy_control": "kl_cov",
+        "entropy_control_fraction": 0.04,
+        "kl_cov_adaptive": True,
+        "filter_groups": True,
+    }
+    logs = history(train(**run))
+    logged = {name for entry in logs for name in entry}
+    plain = {name for entry in history(train(FixedGRPOTrainer, GRPOConfig)) for name in entry}
+    declared = {name for names in monitor.METRICS | filter_groups.METRICS for name in names}
+    declared |= {name for method in METHODS.values() for name in method.logs}
+    assert logged - plain == declared and len(declared) == 29
+    assert declared == set(re.findall(r"`(\w+/[\w.]+)`", docs.metrics() + docs.filtering()))
 
 
 def test_from_grpo_names_fields_and_metrics_that_are_there(train):

@@ -20,19 +20,8 @@ groups have advantage 0 and count in the normalisation. A warning says so once, 
 *Over ranks.* Rewards are gathered, so every rank decides alike; completions move to the ranks that train on them, in
 the order of the stream. Two ranks make the rollouts of one.
 
-Metrics of each rollout:
-
-``filter_groups/kept``
-    Share of the sampled groups whose rewards differ.
-``filter_groups/attempts``, ``filter_groups/prompts``
-    Rounds of sampling, and prompts that the rollout took out of the stream.
-``filter_groups/filled``
-    Share of the rollout's groups that are without spread because the attempts were spent.
-``filter_groups/reward``
-    Mean reward of all that was sampled, dropped groups included: the curve to watch, since TRL's ``reward`` and
-    ``frac_reward_zero_std`` are of the groups trained on. TRL's ``completions/*`` and ``num_tokens`` are of all.
-``filter_groups/passes``
-    Passes over the training set so far.
+The curve to watch is ``filter_groups/reward``, since TRL's ``reward`` and ``frac_reward_zero_std`` are of the groups
+trained on. TRL's ``completions/*`` and ``num_tokens`` are of all that was sampled.
 """
 
 import math
@@ -49,6 +38,17 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from repro.errors import ConfigError
+
+METRICS = {
+    ("filter_groups/kept",): "share of the sampled groups whose rewards differ",
+    ("filter_groups/attempts", "filter_groups/prompts"): "rounds of sampling, and prompts that the rollout took out of "
+    "the stream",
+    ("filter_groups/filled",): "share of the rollout's groups that stayed without spread, the attempts being spent",
+    ("filter_groups/reward",): "mean reward of all that was sampled, dropped groups included; TRL's `reward` is of the "
+    "kept groups",
+    ("filter_groups/passes",): "passes over the training set so far",
+}
+"""Metrics of each rollout and their meaning."""
 
 
 def have_spread(rewards: Tensor, weights: Tensor, num_generations: int, *, summed: bool = True) -> Tensor:
