@@ -109,6 +109,20 @@ def test_who_is_selected(fraction):
     assert positive.max() <= found["bound"] + 1e-12
 
 
+def test_ties_go_to_the_earlier_token_and_the_bands_ends_are_not_in_it():
+    """All covariances are (-1 + 2) * 1 = (-3 + 2) * -1 = 1."""
+    given = {
+        "logProbs": [-1.0] * 10 + [-3.0] * 10,
+        "advantage": [1.0] * 10 + [-1.0] * 10,
+        "fraction": 0.25,
+        "minimum": 1,
+    }
+    lower, upper = ask(("tokens", given | {"low": 1, "high": 5}), ("tokens", given | {"low": 0, "high": 1}))
+    assert lower["covariance"] == [1.0] * 20
+    assert lower["top"] == list(range(5))
+    assert lower["candidates"] == upper["candidates"] == []
+
+
 def test_quotas_are_those_of_the_operators():
     cases = [(count, fraction) for count in (1, 499, 500, 1500, 5000, 99999) for fraction in (2e-4, 2e-3, 0.02, 1e-7)]
     found = ask(*(("quota", {"count": count, "fraction": fraction, "minimum": 1}) for count, fraction in cases))

@@ -288,8 +288,7 @@ def difference(first: Sequence[LawFit], second: Sequence[LawFit], level: float =
     for name, group in (("first", first), ("second", second)):
         if len(group) < 2:
             raise ValueError(
-                f"the {name} group has {len(group)} fits, but a spread over seeds needs at least 2; "
-                "compare single runs by difference_of_runs"
+                f"the {name} group has {len(group)} fits, but a spread over seeds needs at least 2; train another seed"
             )
     return Coefficients(
         *(
@@ -297,27 +296,6 @@ def difference(first: Sequence[LawFit], second: Sequence[LawFit], level: float =
             for name in Coefficients._fields
         )
     )
-
-
-def difference_of_runs(
-    first: LawFit, second: LawFit, level: float, rng: np.random.Generator, *, resamples: int = 1999
-) -> Coefficients:
-    """Coefficients of the first run minus those of the second, with intervals by independent block bootstraps.
-
-    It compares two runs, not two methods: the spread over seeds is not in it, `difference` has it.
-
-    Args:
-        first, second: one run each, in the same unit of R.
-        level: coverage.
-        rng: the only source of randomness.
-        resamples: number of draws of each run.
-
-    Raises:
-        ValueError: a run of fewer than eight points, or level or resamples out of range.
-    """
-    draws = first._draws(level, rng, resamples, None) - second._draws(level, rng, resamples, None)
-    gaps = (first.a - second.a, first.b - second.b, first.ceiling - second.ceiling)
-    return _intervals(gaps, draws, level, first.entropy.size + second.entropy.size)
 
 
 @dataclass(frozen=True, eq=False)

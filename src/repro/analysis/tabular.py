@@ -302,19 +302,6 @@ def error_order(change: Callable[[float], Change], steps: Sequence[float]) -> fl
     return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
-def bonus_fixed_point(rewards: ArrayLike, bonus: float) -> np.ndarray:
-    """The policy that maximises expected reward + bonus x entropy on a bandit: softmax(rewards / bonus), [actions].
-
-    It is the one fixed point of the ascent, and short of the best reward for every bonus > 0.
-
-    Raises:
-        ValueError: a bonus that is not positive, or rewards that are not finite.
-    """
-    if not bonus > 0:
-        raise ValueError(f"bonus must be positive, got {bonus}; without one the fixed point is the best action")
-    return np.exp(log_policy(_table("rewards", rewards) / bonus))
-
-
 def controlled_gradient(
     logits: ArrayLike, rewards: ArrayLike, *, bonus: float = 0.0, penalty: float = 0.0, top: int | None = None
 ) -> np.ndarray:
