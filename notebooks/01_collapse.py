@@ -88,11 +88,12 @@ display.show(
 # Each range was written into the ledger, with its reason, before the runs.
 
 # %%
-display.table(claims.table(findings), css="verdicts with-range")
+studies = claims.other_studies(profile, findings)
+display.table(claims.table(claim, findings, studies), css="verdicts with-range")
 
 # %%
 print(
-    f"Claim {claim.number} with profile {profile}: {claims.claim_verdict(findings)}"
+    f"Claim {claim.number} with profile {profile}: {claims.headline(claim, findings)}"
 )
 
 # %% [markdown]
@@ -103,7 +104,7 @@ display.glue(
     profile=profile,
     seeds=f"{len(runs)} seed{'s' * (len(runs) != 1)}",
     steps=runs[0].config.max_steps,
-    verdict=str(claims.claim_verdict(findings)),
+    verdict=str(claims.headline(claim, findings)),
     **{finding.subclaim: finding.ours for finding in findings},
     **{f"{finding.subclaim}_verdict": str(finding.verdict) for finding in findings},
     **measures.describe(runs),

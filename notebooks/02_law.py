@@ -145,16 +145,16 @@ display.table(figures.paper_sizes_table())
 # Each range was written into the ledger, with its reason, before the runs.
 
 # %%
+found = [finding for group in findings.values() for finding in group]
+studies = claims.other_studies(profile, found)
 for entry in entries:
     css = "with-range" if entry.kind == claims.Kind.CLAIM else "with-prediction"
-    display.table(claims.table(findings[entry.id]), css=f"verdicts {css}")
-found = [finding for group in findings.values() for finding in group]
+    shown = claims.table(entry, findings[entry.id], studies)
+    display.table(shown, css=f"verdicts {css}")
 display.glue(
     profile=profile,
     **{
-        f"verdict_{entry.id}": claims.claim_verdict(findings[entry.id]).word(
-            entry.kind
-        )
+        f"verdict_{entry.id}": str(claims.headline(entry, found))
         for entry in entries
     },
     **{finding.subclaim: finding.ours for finding in found},

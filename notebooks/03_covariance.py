@@ -142,18 +142,20 @@ display.show(
 findings = claims.measure(claim, runs)
 predictions = claims.measure(question, runs)
 assert len(findings) == len(claim.subclaims)
-display.table(claims.table(findings), css="verdicts with-range")
-display.table(claims.table(predictions), css="verdicts with-prediction")
+everything = findings + predictions
+studies = claims.other_studies(profile, everything)
+for entry, css in ((claim, "with-range"), (question, "with-prediction")):
+    mine = [finding for finding in everything if finding.claim == entry.id]
+    display.table(claims.table(entry, mine, studies), css=f"verdicts {css}")
 
 # %% tags=["hide-input"]
-everything = findings + predictions
 display.glue(
     profile=profile,
     seeds=f"{len(probes)} seed{'s' * (len(probes) != 1)}",
     steps=probes[0].config.max_steps,
     rate=f"{probes[0].config.learning_rate:g}",
-    verdict=claims.claim_verdict(findings).word(claim.kind),
-    verdict_predictors=claims.claim_verdict(predictions).word(question.kind),
+    verdict=str(claims.headline(claim, findings)),
+    verdict_predictors=str(claims.headline(question, predictions)),
     **{finding.subclaim: finding.ours for finding in everything},
     **{f"{finding.subclaim}_verdict": finding.word for finding in everything},
     **measures.describe(probes),

@@ -111,25 +111,25 @@ display.show(figures.table_2(), fixes_table_caption=figures.table_2_caption())
 
 # %%
 findings = {entry.id: claims.measure(entry, runs) for entry in entries}
+found = [finding for group in findings.values() for finding in group]
+studies = claims.other_studies(profile, found)
 for entry in entries:
     assert len(findings[entry.id]) == len(entry.subclaims)
     css = "with-range" if entry.kind == claims.Kind.CLAIM else "with-prediction"
-    display.table(claims.table(findings[entry.id]), css=f"verdicts {css}")
+    shown = claims.table(entry, findings[entry.id], studies)
+    display.table(shown, css=f"verdicts {css}")
 
 # %% [markdown]
 # The book's prose takes its numbers from here.
 
 # %% tags=["hide-input"]
-found = [finding for group in findings.values() for finding in group]
 display.glue(
     profile=profile,
     seeds=f"{len(arms['grpo8'])} seed{'s' * (len(arms['grpo8']) != 1)}",
     steps=arms["grpo8"][0].config.max_steps,
     steps_levels=arms["bonus_1e2"][0].config.max_steps,
     **{
-        f"verdict_{entry.id}": claims.claim_verdict(findings[entry.id]).word(
-            entry.kind
-        )
+        f"verdict_{entry.id}": str(claims.headline(entry, found))
         for entry in entries
     },
     **{finding.subclaim: finding.ours for finding in found},

@@ -153,15 +153,17 @@ display.show(
 # Each range was written into the ledger, with its reason, before the runs. The book's prose takes its numbers from here.
 
 # %%
+studies = claims.other_studies(
+    profile, [finding for group in findings.values() for finding in group]
+)
 for claim in questions:
     mine = findings[claim.id]
     assert len(mine) == len(claim.subclaims)
-    print(
-        f"{claim.number}. {claim.title} {claims.claim_verdict(mine).word(claim.kind)}"
-    )
-    display.table(claims.table(mine), css="verdicts with-prediction")
+    said = str(claims.headline(claim, mine))
+    print(f"{claim.number}. {claim.title} {said}")
+    display.table(claims.table(claim, mine, studies), css="verdicts with-prediction")
     display.glue(
-        **{f"verdict_{claim.id}": claims.claim_verdict(mine).word(claim.kind)},
+        **{f"verdict_{claim.id}": said},
         **{finding.subclaim: finding.ours for finding in mine},
         **{f"{finding.subclaim}_verdict": finding.word for finding in mine},
     )

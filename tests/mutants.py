@@ -12,6 +12,7 @@ LOSSES = "tests/test_losses.py"
 TOKENS = "tests/ops/test_tokens.py"
 CLAIMS = "tests/claims/test_claims.py"
 COMPARISON = "tests/claims/test_comparison.py"
+HEADLINE = "tests/claims/test_headline.py"
 RECORD = "tests/runs/test_record.py"
 PROFILES = "tests/runs/test_profiles.py"
 ATTEST = "tests/runs/test_attest.py"
@@ -420,15 +421,29 @@ MUTANTS = (
     Mutant(
         "the estimate decides without its interval",
         "claims/findings.py",
-        "subclaim.criterion.verdict(found.low, found.high)",
-        "subclaim.criterion.verdict(found.estimate, found.estimate)",
+        "subclaim.criterion.verdict(finding.low, finding.high)",
+        "subclaim.criterion.verdict(finding.estimate, finding.estimate)",
         (CLAIMS,),
     ),
     Mutant(
         "one seed fewer than the claim asks for decides",
         "claims/findings.py",
-        "found.n < claim.minimum_seeds",
-        "found.n < claim.minimum_seeds - 1",
+        "finding.n < claim.minimum_seeds",
+        "finding.n < claim.minimum_seeds - 1",
+        (CLAIMS,),
+    ),
+    Mutant(
+        "one base policy fewer than the sub-claim asks for decides",
+        "claims/findings.py",
+        "finding.bases < subclaim.minimum_bases",
+        "finding.bases < subclaim.minimum_bases - 2",
+        (CLAIMS,),
+    ),
+    Mutant(
+        "seeds count as base policies",
+        "claims/findings.py",
+        "bases=min((len({run.config.base for run in runs}) for runs in groups), default=0)",
+        "bases=min((len(runs) for runs in groups), default=0)",
         (CLAIMS,),
     ),
     Mutant(
@@ -467,18 +482,95 @@ MUTANTS = (
         (CLAIMS,),
     ),
     Mutant(
-        "a claim with parts of both kinds is not reproduced",
-        "claims/findings.py",
-        "return Verdict.PARTLY",
-        "return Verdict.NOT_REPRODUCED",
+        "identities count",
+        "claims/ledger.py",
+        "return not (self.identity or self.untestable or self.follows)",
+        "return not (self.untestable or self.follows)",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "what fails with a sibling counts",
+        "claims/ledger.py",
+        "return not (self.identity or self.untestable or self.follows)",
+        "return not (self.identity or self.untestable)",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "what cannot be tested counts",
+        "claims/ledger.py",
+        "return not (self.identity or self.untestable or self.follows)",
+        "return not (self.identity or self.follows)",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "a sub-claim that does not count leads the claim",
+        "claims/ledger.py",
+        "if name is not None and name not in counting:",
+        "if name is not None and name not in [part.id for part in self.subclaims]:",
         (CLAIMS,),
     ),
     Mutant(
-        "an undecided part is passed over",
-        "claims/findings.py",
-        "if Verdict.UNDERPOWERED in verdicts:",
-        "verdicts.discard(Verdict.UNDERPOWERED)\n    if not verdicts:",
-        (CLAIMS,),
+        "the primary is tallied with the others",
+        "claims/headline.py",
+        "if part.counts and part.id != claim.primary]",
+        "if part.counts]",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "the tally has what does not count",
+        "claims/headline.py",
+        "if part.counts and part.id != claim.primary]",
+        "if part.id != claim.primary]",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "the first sub-claim leads, whichever is primary",
+        "claims/headline.py",
+        "return Headline(mine[claim.primary],",
+        "return Headline(mine[claim.subclaims[0].id],",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "on the wrong side of the range is with the paper's figure",
+        "claims/tables.py",
+        "if below == ours_below else",
+        "if True else",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "the furthest move to another verdict is the margin",
+        "claims/borderline.py",
+        "for edge in (low, high)), key=abs)",
+        "for edge in (low, high)), key=lambda shift: -abs(shift))",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "margins in widths",
+        "claims/borderline.py",
+        "criterion.verdict(low, high), (high - low) / 2",
+        "criterion.verdict(low, high), high - low",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "another word elsewhere is not borderline",
+        "claims/borderline.py",
+        "return self.same < self.studies or (",
+        "return (",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "the same computation counts as a repetition",
+        "claims/borderline.py",
+        "if key in here and not _same(here[key], one)",
+        "if key in here",
+        (HEADLINE,),
+    ),
+    Mutant(
+        "words by a criterion that was changed since count",
+        "claims/borderline.py",
+        "if all(change.date <= written for change in parts[key][1].changed)",
+        "if parts[key]",
+        (HEADLINE,),
     ),
     Mutant(
         "a verdict that the ledger does not have passes the check",

@@ -57,7 +57,7 @@ def _make(target: Any, arguments: argparse.Namespace) -> None:
 
     profile = load_profile(arguments.profile)
     workflow.make(target, profile, cores=_cores(arguments.cores))
-    _print_verdicts(read_verdicts(profile.name))
+    _print_verdicts(profile.name, read_verdicts(profile.name))
     print(f"the book is {build_dir() / profile.name / 'site' / 'index.html'}")
 
 
@@ -160,14 +160,14 @@ def verdicts(arguments: argparse.Namespace) -> int:
     """Compute the verdicts of a profile from its recorded runs, store and print them."""
     from repro.claims import ClaimError, check_verdicts, measure_profile, write_verdicts
 
-    load_profile(arguments.profile)
-    findings = measure_profile(arguments.profile, made=not arguments.check)
-    _print_verdicts(findings)
+    profile = load_profile(arguments.profile).name
+    findings = measure_profile(profile, made=not arguments.check)
+    _print_verdicts(profile, findings)
     if not arguments.check:
-        write_verdicts(arguments.profile, findings)
+        write_verdicts(profile, findings)
         return 0
     try:
-        check_verdicts(arguments.profile, findings)
+        check_verdicts(profile, findings)
     except ClaimError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -293,17 +293,20 @@ def results(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_verdicts(findings: Sequence[Any]) -> None:
-    from repro.claims import load_ledger
+def _print_verdicts(profile: str, findings: Sequence[Any]) -> None:
+    from repro.claims import headline, load_ledger, other_studies, table
 
-    rows = [("claim", "paper", "ours", "n", "verdict")]
+    studies = other_studies(profile, findings)
+    rows, headlines = [("claim", "paper", "ours", "n", "verdict")], [("claim", "headline")]
     for claim in load_ledger().claims:
-        rows += [
-            (f"{claim.number}. {finding.title}", finding.printed_as, finding.ours, str(finding.n), finding.word)
-            for finding in findings
-            if finding.claim == claim.id
-        ]
+        if mine := [finding for finding in findings if finding.claim == claim.id]:
+            shown = table(claim, mine, studies)
+            columns = [shown.columns[place] for place in (0, 1, 2, 3, 5)]
+            rows += [(f"{claim.number}. {first}", *map(str, rest)) for first, *rest in shown[columns].to_numpy()]
+            headlines.append((f"{claim.number}. {claim.title}", str(headline(claim, mine))))
     _print_table(rows)
+    print()
+    _print_table(headlines)
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -1,6 +1,7 @@
 """What the book is made of: fragments computed from runs and ledger, the pages put together, a strict build."""
 
 import re
+from datetime import date
 from types import SimpleNamespace
 
 import nbformat
@@ -12,6 +13,7 @@ from repro.book import build as book
 from repro.book import display, fragments, links
 from repro.book.build import BookError
 from repro.claims import Kind, Verdict
+from repro.claims.ledger import Change
 from repro.runs.profiles import load_profile
 from repro.tasks.arithmetic.strategies import MIXTURES
 
@@ -77,7 +79,13 @@ def question(claim, monkeypatch):
     part = claim.subclaims[0].model_copy(update={"id": "early", "title": "Early fall", "figure": "fig-collapse"})
     exact = part.model_copy(update={"id": "exact", "title": "Exact number", "arms": (), "figure": None})
     asked = claim.model_copy(
-        update={"id": "asked", "kind": Kind.QUESTION, "title": "Why early?", "subclaims": (part, exact)}
+        update={
+            "id": "asked",
+            "kind": Kind.QUESTION,
+            "title": "Why early?",
+            "primary": "early",
+            "subclaims": (part, exact),
+        }
     )
     ledger = claims.load_ledger().model_copy(update={"claims": (claim, asked)})
     monkeypatch.setattr(claims, "load_ledger", lambda: ledger)
@@ -108,46 +116,49 @@ def answers(question, verdicts, **fields):
 
 def test_the_verdict_table_has_every_finding(claim, recorded, smoke):
     findings = claims.measure(claim, recorded)
-    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
-    for finding in findings:
+    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, (), {})
+    for finding in findings[1:-1]:
         title = f"{{doc}}`{finding.title} </claims/collapse>`"
         row = f"* - {title}\n  - {finding.printed_as}\n  - {finding.ours}\n  - {{doc}}`3 </status>`\n  - smoke\n"
         assert f"{row}  - {{bdg-success}}`reproduced`\n" in table
-    # Six sub-claims hold, and so does the claim.
+    assert table.count("  - {bdg-success}`reproduced` primary\n") == 1
+    assert table.count("  - {bdg-success}`reproduced` not counted: it was a condition when the testbed was") == 1
+    # Six sub-claims hold, of which one is the primary, and one does not count.
     badge = "{bdg-success}`reproduced`"
     title = f"Claim 1. {claim.title}"
-    assert f"* - {{doc}}`{title} </{claim.page}>`\n  - {badge}\n  - 6 reproduced\n" in table
+    assert f"* - {{doc}}`{title} </{claim.page}>`\n  - {badge}\n  - 4 reproduced\n" in table
     overview, details = table.split("Number by number:")
     assert ":class: overview\n" in overview and "verdicts" not in overview
     assert details.count("::::{dropdown}") == 1 and f"::::{{dropdown}} {title}\n" in details
     assert details.rstrip().endswith("\n::::")
     assert "Underpowered:" not in table
-    assert fragments.verdict_table(smoke, findings, Kind.QUESTION, ()) == "This copy has none.\n"
+    assert fragments.verdict_table(smoke, findings, Kind.QUESTION, (), {}) == "This copy has none.\n"
 
 
 def test_underpowered_findings_say_why(claim, recorded, smoke):
     findings = claims.measure(claim, recorded[:1])
-    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
+    table = fragments.verdict_table(smoke, findings, Kind.CLAIM, (), {})
     assert table.count("{bdg-muted}`underpowered`") == 1 + len(findings)
-    assert f"  - {len(findings)} underpowered\n" in table
+    assert "  - 4 underpowered\n" in table
     assert table.count("1 of at least 3 seeds") == 1
 
 
 def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, question, recorded, smoke):
     findings = [*claims.measure(claim, recorded), *answers(question, (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED))]
-    table = fragments.verdict_table(smoke, findings, Kind.QUESTION, ("fig-collapse",))
+    table = fragments.verdict_table(smoke, findings, Kind.QUESTION, ("fig-collapse",), {})
     overview, details = table.split("Number by number:")
-    row = "* - {doc}`Why early? </claims/collapse>`\n  - {bdg-warning}`partly as predicted`\n"
-    assert f"{row}  - 1 as predicted, 1 not as predicted\n" in overview
+    row = "* - {doc}`Why early? </claims/collapse>`\n  - {bdg-success}`as predicted`\n"
+    assert f"{row}  - 1 not as predicted\n" in overview
     assert "::::{dropdown} Why early?\n" in details
     early, exact = details.split("* - ")[2:]
     assert early.startswith("{doc}`Early fall </claims/collapse>` ({numref}`fig-collapse`)\n")
-    assert "  - {doc}`3 </status>`\n  - smoke\n  - {bdg-success}`as predicted`\n" in early
+    assert "  - {doc}`3 </status>`\n  - smoke\n  - {bdg-success}`as predicted` primary\n" in early
     assert exact.startswith("{doc}`Exact number </claims/collapse>`\n")
     assert "  - none\n  - smoke\n  - {bdg-danger}`not as predicted`\n" in exact
-    assert "Why early" not in fragments.verdict_table(smoke, findings, Kind.CLAIM, ())
-    summary = fragments.claim_summary(question, answers(question, (Verdict.REPRODUCED, Verdict.UNDERPOWERED)), ())
-    assert "Our predictions: {bdg-muted}`underpowered`" in summary
+    assert "Why early" not in fragments.verdict_table(smoke, findings, Kind.CLAIM, (), {})
+    summary = fragments.claim_summary(question, answers(question, (Verdict.REPRODUCED, Verdict.UNDERPOWERED)), (), {})
+    expected = "Our predictions: {bdg-success}`as predicted` on the primary one, *Early fall*. The others that count:"
+    assert f"{expected} 1 underpowered.\n" in summary
     assert "  - Predicted\n" in summary and "reproduced" not in summary.lower()
     assert "numref" not in summary
 
@@ -157,6 +168,20 @@ def test_criteria_of_a_question_are_predictions(question):
     assert ": Predicted: at least 50 %. Measured by `repro.claims.measures.collapse.entropy_share` with " in text
     assert "minimum 0.05, on `grpo`. " in text
     assert "minimum 0.05, without runs. " in text
+    assert "Primary: *Early fall*.\n" in text and "Not counted" not in text and "Changed on" not in text
+    part = question.subclaims[0].model_copy(
+        update={
+            "plotted": 0.2,
+            "minimum_bases": 3,
+            "follows": "exact",
+            "changed": (Change(date=date(2026, 11, 24), reason="Wide."),),
+        }
+    )
+    text = fragments.criteria(question.model_copy(update={"subclaims": (part, question.subclaims[1])}))
+    assert (
+        " Needs 3 base policies an arm. The paper's own figure gives 20 %. "
+        'Not counted: it fails with "Exact number". Changed on 2026-11-24: Wide.\n'
+    ) in text
 
 
 def test_every_ledger_entry_has_its_fragments(claim, question, recorded, smoke, executed):
@@ -296,6 +321,9 @@ def test_other_machines_stand_beside_this_copy(claim, recorded):
     assert "**amd-epyc.** 6 sub-claims: " in text
     assert text.count("* - ") == 7 and "* - Sub-claim\n  - This copy\n  - amd-epyc\n  - Difference\n" in text
     assert "  - 76 % (75 to 78 %)\n" in text
+    assert (
+        "**first.** Of this study, of 2026-11-21, only the words are kept. 0 of 5 by the same criteria differ" in text
+    )
     assert "No other machine's study of the profile `smoke` is on record." in fragments.machines(
         load_profile("smoke"), []
     )

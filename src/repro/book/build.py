@@ -71,10 +71,11 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
             raise BookError(f"{executed} is missing; make it with `make book PROFILE={profile.name}`")
         files[f"{name}.ipynb"] = executed.read_bytes()
         figures |= _figures(executed)
+    studies = claims.other_studies(profile.name, findings)
     parts = {
         "banner.md": fragments.banner(profile, findings, runs),
-        "verdicts.md": fragments.verdict_table(profile, findings, Kind.CLAIM, figures),
-        "questions.md": fragments.verdict_table(profile, findings, Kind.QUESTION, figures),
+        "verdicts.md": fragments.verdict_table(profile, findings, Kind.CLAIM, figures, studies),
+        "questions.md": fragments.verdict_table(profile, findings, Kind.QUESTION, figures, studies),
         "command.md": f"```bash\nmake reproduce PROFILE={profile.name}\n```\n",
         "status.md": fragments.status(profile, runs),
         "timing.md": fragments.timing(runs),
@@ -87,7 +88,7 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
     parts |= audits.worked(runs[0])
     for claim in claims.load_ledger().claims:
         mine = [finding for finding in findings if finding.claim == claim.id]
-        parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures)
+        parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures, studies)
         parts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
     files |= {f"{GENERATED}/{name}": text.encode() for name, text in parts.items()}
     files[f"{GENERATED}/exhibit-policy.svg"] = display.svg(exhibits.policy_picture()).encode()

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from repro import claims
 from repro.book import display
-from repro.claims import Claim, Finding, Kind, SubClaim, Verdict
+from repro.claims import Claim, Finding, Kind, Studies, SubClaim, Verdict
 from repro.claims.registry import MEASURES
 from repro.runs import Run
 from repro.runs.profiles import Profile
@@ -16,7 +16,6 @@ from repro.tasks.arithmetic.strategies import MIXTURES
 OWN_TO_RUN = ("arm", "seed")
 BADGES = {
     Verdict.REPRODUCED: "bdg-success",
-    Verdict.PARTLY: "bdg-warning",
     Verdict.NOT_REPRODUCED: "bdg-danger",
     Verdict.UNDERPOWERED: "bdg-muted",
 }
@@ -91,8 +90,16 @@ def _figure_link(part: SubClaim, figures: Collection[str]) -> str:
     return f" ({{numref}}`{part.figure}`)" if part.figure in figures else ""
 
 
-def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, figures: Collection[str]) -> str:
-    """All claims, or all open questions, with their verdicts; under each its sub-claims, folded up.
+def _verdict(claim: Claim, finding: Finding, studies: Studies) -> str:
+    """A sub-claim's verdict and what to know of it, in a cell."""
+    said = claims.remarks(claim, finding, studies)
+    return f"{_badge(finding.verdict, claim.kind)} {'; '.join(said)}".rstrip()
+
+
+def verdict_table(
+    profile: Profile, findings: Sequence[Finding], kind: Kind, figures: Collection[str], studies: Studies
+) -> str:
+    """All claims, or all open questions, with their primary's verdict; under each its sub-claims, folded up.
 
     Titles lead to the claim's page, and to the figure where `figures` has it; numbers of seeds to the runs.
     """
@@ -101,9 +108,9 @@ def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, fig
         mine = {finding.subclaim: finding for finding in findings if finding.claim == claim.id}
         if claim.kind is not kind or not mine:
             continue
-        badge = _badge(claims.claim_verdict(list(mine.values())), kind)
+        said = claims.headline(claim, list(mine.values()))
         title = f"Claim {claim.number}. {claim.title}" if kind is Kind.CLAIM else claim.title
-        overview.append((f"{{doc}}`{title} </{claim.page}>`", badge, claims.tally(list(mine.values()))))
+        overview.append((f"{{doc}}`{title} </{claim.page}>`", _badge(said.primary.verdict, kind), said.tally))
         rows = [
             (
                 f"{{doc}}`{part.title} </{claim.page}>`{_figure_link(part, figures)}",
@@ -111,7 +118,7 @@ def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, fig
                 mine[part.id].ours,
                 _runs_link(mine[part.id]),
                 profile.name,
-                _badge(mine[part.id].verdict, kind),
+                _verdict(claim, mine[part.id], studies),
             )
             for part in claim.subclaims
             if part.id in mine
@@ -121,8 +128,8 @@ def verdict_table(profile: Profile, findings: Sequence[Finding], kind: Kind, fig
         details.append(f"::::{{dropdown}} {title}\n{table}\n{_notes(list(mine.values()))}::::\n")
     if not overview:
         return "This copy has none.\n"
-    counted = "Sub-claims" if kind is Kind.CLAIM else "Predictions"
-    header = ("Claim" if kind is Kind.CLAIM else "Question", "Verdict", counted)
+    others = "Other sub-claims" if kind is Kind.CLAIM else "Other predictions"
+    header = ("Claim" if kind is Kind.CLAIM else "Question", "Primary", others)
     return "\n".join([_list_table(header, overview, "overview"), "Number by number:\n", *details])
 
 
@@ -132,8 +139,8 @@ def _notes(findings: Sequence[Finding]) -> str:
     return f"Underpowered: {'; '.join(notes)}.\n" if notes else ""
 
 
-def claim_summary(claim: Claim, findings: Sequence[Finding], figures: Collection[str]) -> str:
-    """The claim in our words, its source, its verdict and the table of its sub-claims."""
+def claim_summary(claim: Claim, findings: Sequence[Finding], figures: Collection[str], studies: Studies) -> str:
+    """The claim in our words, its source, its headline and the table of its sub-claims."""
     parts = {part.id: part for part in claim.subclaims}
     rows = [
         (
@@ -142,7 +149,7 @@ def claim_summary(claim: Claim, findings: Sequence[Finding], figures: Collection
             one.ours,
             _seeds(one),
             one.criterion,
-            _badge(one.verdict, claim.kind),
+            _verdict(claim, one, studies),
         )
         for one in findings
     ]
@@ -153,7 +160,11 @@ def claim_summary(claim: Claim, findings: Sequence[Finding], figures: Collection
         source = f"In {{cite:t}}`cui2025entropy`: {claim.source}. Our predictions:"
         header = ("Prediction", *RESULTS, "Predicted", "Verdict")
         css = "verdicts with-prediction"
-    verdict = _badge(claims.claim_verdict(findings), claim.kind) if findings else "none in this copy"
+    verdict = "none in this copy"
+    if findings:
+        said = claims.headline(claim, findings)
+        verdict = f"{_badge(said.primary.verdict, claim.kind)} on the primary one, *{said.primary.title}*."
+        verdict += f" The others that count: {said.tally}." if said.others else ""
     return "\n".join(
         [f"> {claim.statement}\n", f"{source} {verdict}\n", _list_table(header, rows, css), _notes(findings)]
     )
@@ -164,6 +175,7 @@ def criteria(claim: Claim) -> str:
     lines = [
         f"Dated {claim.written.isoformat()}. At least {_count(claim.minimum_seeds, 'seed')}.",
         f"{claim.reasoning}\n",
+        f"Primary: *{claim.part(claim.primary).title}*.\n",
     ]
     expected = "Reproduced if" if claim.kind is Kind.CLAIM else "Predicted:"
     for part in claim.subclaims:
@@ -174,9 +186,19 @@ def criteria(claim: Claim) -> str:
             f"{part.title}",
             f": {expected} {part.criterion.text(part.unit)}. Measured by `{function.__module__}.{part.measure}`"
             f"{f' with {arguments}' if arguments else ''}"
-            f"{f', on {arms}' if arms else ', without runs'}. {part.reason}\n",
+            f"{f', on {arms}' if arms else ', without runs'}. {part.reason}{_conditions(claim, part)}\n",
         ]
     return "\n".join(lines)
+
+
+def _conditions(claim: Claim, part: SubClaim) -> str:
+    """What else the ledger says of a sub-claim: what it needs, whether it counts, and what was changed when and why."""
+    said = [f"Needs {part.minimum_bases} base policies an arm."] if part.minimum_bases else []
+    if part.plotted is not None:
+        said.append(f"The paper's own figure gives {claims.spell(part.plotted, part.unit)}.")
+    said += [] if part.counts else [f"Not counted: {claims.left_out(claim, part)}."]
+    said += [f"Changed on {change.date.isoformat()}: {change.reason}" for change in part.changed]
+    return "".join(f" {one}" for one in said)
 
 
 def _spelled(name: str, value: float | str) -> str:
@@ -240,8 +262,7 @@ def machines(profile: Profile, findings: Sequence[Finding]) -> str:
     """This copy's numbers beside those of the other machines on record, and which differences chance does not give."""
     parts = []
     for machine, path in claims.recorded_studies(profile.name).items():
-        there = claims.read_verdicts(profile.name, path)
-        found = claims.compare(findings, there)
+        found = claims.compare(findings, claims.judged_again(profile.name, path))
         moved = sum(one.first.verdict != one.second.verdict for one in found.rows)
         table = found.table("This copy", machine)
         parts += [
@@ -250,6 +271,16 @@ def machines(profile: Profile, findings: Sequence[Finding]) -> str:
             _list_table(tuple(table.columns), table.itertuples(index=False), "verdicts"),
             "::::\n",
         ]
+    for machine, path in claims.recorded_words(profile.name).items():
+        written, _ = claims.read_words(profile.name, path)
+        words = claims.other_studies(profile.name, findings)[machine]
+        moved = [one for one in findings if words.get((one.claim, one.subclaim), one.word) != one.word]
+        parts.append(
+            f"**{machine}.** Of this study, of {written.isoformat()}, only the words are kept. "
+            f"{len(moved)} of {len(words)} by the same criteria differ from this copy's.\n"
+        )
+        parts += [f"- {one.title}: {words[one.claim, one.subclaim]} there, {one.word} here" for one in moved]
+        parts.append("")
     return "\n".join(parts) or f"No other machine's study of the profile `{profile.name}` is on record.\n"
 
 

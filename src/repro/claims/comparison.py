@@ -162,4 +162,13 @@ def _difference(first: Finding, second: Finding, level: float) -> Interval:
 
 def recorded_studies(profile: str) -> dict[str, Path]:
     """Verdicts of this profile's study as other machines found them, committed in the repository, by machine."""
-    return {path.parent.name: path for path in sorted(results_dir().glob(f"machines/*/verdicts_{profile}.json"))}
+    return _of_machines(f"verdicts_{profile}.json")
+
+
+def recorded_words(profile: str) -> dict[str, Path]:
+    """Studies of this profile of which only the words of the verdicts are kept, by machine."""
+    return _of_machines(f"words_{profile}.json")
+
+
+def _of_machines(name: str) -> dict[str, Path]:
+    return {path.parent.name: path for path in sorted(results_dir().glob(f"machines/*/{name}"))}

@@ -1,14 +1,11 @@
-"""From runs to findings: what the runs of a profile say about each sub-claim, and the verdict on a claim."""
+"""From runs to findings: what the runs of a profile say about each sub-claim."""
 
 import dataclasses
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from repro.analysis.intervals import over_seeds
 from repro.claims.errors import ClaimError, NoEffect
@@ -28,7 +25,8 @@ class Finding:
     of any arm where it pools them, and 0 where it needs no runs or there are none of some arm. `values` has one number
     per seed, in the order of `seeds`, and is empty for pooled measures. It is None for a seed whose run has nothing to
     measure, and then there is no `estimate` either. `low` and `high` are None too in that case, and with one seed.
-    `note` says why a finding is underpowered and is empty for the others.
+    `bases` counts the base policies of the arm with the fewest, 0 as `n` is. `note` says why a finding is underpowered
+    and is empty for the others.
     """
 
     claim: str
@@ -47,6 +45,7 @@ class Finding:
     note: str
     seeds: tuple[int, ...]
     values: tuple[float | None, ...]
+    bases: int = 1
 
     @property
     def ours(self) -> str:
@@ -81,7 +80,8 @@ def measure(claim: Claim, runs: Iterable[Run]) -> list[Finding]:
 
     A measure per seed gives the mean over the seeds that all its arms have, with its 95 % Student t interval; a pooled
     measure gives its own interval. A sub-claim is underpowered where an arm has no runs, where a run has nothing to
-    measure, and where there are fewer than the claim's `minimum_seeds` (unless it needs no runs).
+    measure, and where there are fewer than the claim's `minimum_seeds` (unless it needs no runs) or than the
+    sub-claim's `minimum_bases`.
 
     Raises:
         ClaimError: two runs of one arm and seed, runs of one arm that differ in more than the seed, a record that lacks
@@ -113,16 +113,7 @@ def _finding(claim: Claim, subclaim: SubClaim, groups: Sequence[Sequence[Run]]) 
         found = _pooled(claim, subclaim, groups)
     else:
         found = _per_seed(claim, subclaim, groups)
-    verdict, note = Verdict.UNDERPOWERED, found.note
-    if not note and subclaim.arms and found.n < claim.minimum_seeds:
-        note = f"{found.n} of at least {claim.minimum_seeds} seeds"
-    elif not note and found.low is None:
-        note = "no interval"
-    elif not note:
-        verdict = subclaim.criterion.verdict(found.low, found.high)
-        if verdict is Verdict.UNDERPOWERED:
-            note = "the interval straddles the end of the range"
-    return Finding(
+    finding = Finding(
         claim=claim.id,
         kind=claim.kind,
         subclaim=subclaim.id,
@@ -135,11 +126,38 @@ def _finding(claim: Claim, subclaim: SubClaim, groups: Sequence[Sequence[Run]]) 
         n=found.n,
         unit=subclaim.unit,
         criterion=subclaim.criterion.text(subclaim.unit),
-        verdict=verdict,
-        note=note,
+        verdict=Verdict.UNDERPOWERED,
+        note=found.note,
         seeds=found.seeds,
         values=found.values,
+        bases=min((len({run.config.base for run in runs}) for runs in groups), default=0),
     )
+    return judged(claim, subclaim, finding)
+
+
+def judged(claim: Claim, subclaim: SubClaim, finding: Finding) -> Finding:
+    """A finding with the verdict that the ledger's criterion gives its interval, and the note that belongs to it.
+
+    Made here or read from another study: a verdict by an older criterion is replaced.
+    """
+    verdict, note = Verdict.UNDERPOWERED, undecided(claim, subclaim, finding)
+    if not note:
+        verdict = subclaim.criterion.verdict(finding.low, finding.high)
+        if verdict is Verdict.UNDERPOWERED:
+            note = "the interval straddles the end of the range"
+    criterion = subclaim.criterion.text(subclaim.unit)
+    return dataclasses.replace(finding, verdict=verdict, note=note, criterion=criterion)
+
+
+def undecided(claim: Claim, subclaim: SubClaim, finding: Finding) -> str:
+    """Why a finding is underpowered wherever its interval lies; empty where its interval decides."""
+    if finding.estimate is None:
+        return finding.note
+    if subclaim.arms and finding.n < claim.minimum_seeds:
+        return f"{finding.n} of at least {claim.minimum_seeds} seeds"
+    if subclaim.minimum_bases and finding.bases < subclaim.minimum_bases:
+        return f"{finding.bases} of at least {subclaim.minimum_bases} base policies an arm"
+    return "no interval" if finding.low is None else ""
 
 
 def _per_seed(claim: Claim, subclaim: SubClaim, groups: Sequence[Sequence[Run]]) -> _Measured:
@@ -191,33 +209,6 @@ def _finite(claim: Claim, subclaim: SubClaim, value: Any, where: str) -> float:
     return float(value)
 
 
-def claim_verdict(findings: Sequence[Finding]) -> Verdict:
-    """The verdict on a whole claim from the findings of its sub-claims.
-
-    If every sub-claim is decided: reproduced when all are, not reproduced when none is, partly when they differ.
-    An underpowered sub-claim could come out either way. The claim is underpowered if that could still change its
-    verdict, and otherwise has the verdict that every outcome would give. So one underpowered sub-claim keeps a claim
-    from being reproduced, or not reproduced; but a claim with one sub-claim of each kind is partly, whatever the rest.
-
-    Raises:
-        ValueError: no findings.
-    """
-    if not findings:
-        raise ValueError("a claim needs at least one finding")
-    verdicts = {finding.verdict for finding in findings}
-    if {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED} <= verdicts:
-        return Verdict.PARTLY
-    if Verdict.UNDERPOWERED in verdicts:
-        return Verdict.UNDERPOWERED
-    return verdicts.pop()
-
-
-def tally(findings: Sequence[Finding]) -> str:
-    """How many findings of a claim have which verdict: '5 reproduced, 1 underpowered'."""
-    counts = Counter(finding.verdict for finding in findings)
-    return ", ".join(f"{counts[one]} {one.word(findings[0].kind)}" for one in Verdict if counts[one])
-
-
 def measure_profile(
     profile: str, ledger: Ledger | None = None, *, made: bool = True, recorded: bool = True
 ) -> list[Finding]:
@@ -241,20 +232,3 @@ def measure_profile(
         for claim in ledger.claims
         for finding in measure(claim, [run for arm in claim.arms for run in runs.get(arm, [])])
     ]
-
-
-def table(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Findings of a claim, or of an open question, as a table to show: a row per sub-claim."""
-    expected = "Predicted" if any(finding.kind is Kind.QUESTION for finding in findings) else "Reproduced if"
-    rows = [
-        {
-            "Sub-claim": finding.title,
-            "Paper": finding.printed_as,
-            "Ours (95 % interval)": finding.ours,
-            "n": finding.n,
-            expected: finding.criterion,
-            "Verdict": f"{finding.word} ({finding.note})" if finding.note else finding.word,
-        }
-        for finding in findings
-    ]
-    return pd.DataFrame(rows)

@@ -26,10 +26,9 @@ class Kind(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What the runs say about a claim; `PARTLY` is for whole claims only."""
+    """What the runs say about a sub-claim."""
 
     REPRODUCED = "reproduced"
-    PARTLY = "partly"
     NOT_REPRODUCED = "not reproduced"
     UNDERPOWERED = "underpowered"
 
@@ -39,7 +38,6 @@ class Verdict(StrEnum):
             return str(self)
         return {
             Verdict.REPRODUCED: "as predicted",
-            Verdict.PARTLY: "partly as predicted",
             Verdict.NOT_REPRODUCED: "not as predicted",
             Verdict.UNDERPOWERED: "underpowered",
         }[self]
@@ -119,11 +117,23 @@ class Criterion(Checked):
         return " and ".join(f"{word} {spell(value, unit)}" for word, value in ends if value is not None)
 
 
+class Change(Checked):
+    """What was changed of a sub-claim after its date, and why: its criterion, or whether it counts."""
+
+    date: date
+    reason: Text
+
+
 class SubClaim(Checked):
     """One measurable part of a claim.
 
     `arms` are the measure's, in its order; empty where it needs no runs. `figure` is the name that a notebook gives the
-    figure of it. `recorded` is the verdict's word by profile.
+    figure of it. `recorded` is the verdict's word by profile. `plotted` is what the paper's own figure gives where that
+    lies outside the range that its text sets.
+
+    Shown, but left out of the tally of its claim, is a sub-claim that is an `identity` of mathematics, one that the
+    testbed has no means to test (`untestable` says why), and one that fails whenever the sibling fails that it
+    `follows`. With `minimum_bases`, arms need so many base policies each, as blocks.
     """
 
     id: Text
@@ -137,6 +147,12 @@ class SubClaim(Checked):
     unit: str
     criterion: Criterion
     reason: Text
+    plotted: Number | None = None
+    identity: bool = False
+    untestable: Text | None = None
+    follows: Text | None = None
+    minimum_bases: Annotated[int, Field(ge=2)] | None = None
+    changed: Annotated[tuple[Change, ...], BeforeValidator(_tuple)] = ()
     figure: Text | None = None
     recorded: dict[str, str] = Field(default_factory=dict)
 
@@ -169,6 +185,20 @@ class SubClaim(Checked):
             raise ValueError(f"{measure.name} takes the arguments {wanted}; got {got}")
         return {name: _argument(name, value, known[name].annotation) for name, value in given.items()}
 
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "SubClaim":
+        if self.plotted is not None and self.criterion.holds(self.plotted):
+            raise ValueError(f"plotted={self.plotted:g} lies inside the range; leave it out where the figure agrees")
+        left_out = [name for name in ("identity", "untestable", "follows") if getattr(self, name)]
+        if len(left_out) > 1:
+            raise ValueError(f"has both {' and '.join(left_out)}; give the one reason that keeps it out of the tally")
+        return self
+
+    @property
+    def counts(self) -> bool:
+        """Whether its verdict is part of the claim's tally."""
+        return not (self.identity or self.untestable or self.follows)
+
 
 def _argument(name: str, value: Any, kind: type) -> float | int | str:
     """A value of the type that the measure's parameter is annotated with."""
@@ -190,7 +220,8 @@ def _argument(name: str, value: Any, kind: type) -> float | int | str:
 class Claim(Checked):
     """One claim of the paper, or one open question.
 
-    `arm` is the arm of the sub-claims that name none themselves; None where all do.
+    `primary` is the sub-claim whose verdict is the claim's, as a trial has one primary outcome. `arm` is the arm of the
+    sub-claims that name none themselves; None where all do.
     """
 
     id: Text
@@ -200,12 +231,23 @@ class Claim(Checked):
     statement: Text
     source: Text
     page: Text
+    primary: Text
     arm: Text | None = None
     minimum_seeds: Annotated[int, Field(ge=2)]
     written: date
     reasoning: Text
-    recorded: dict[str, str] = Field(default_factory=dict)
     subclaims: Annotated[Distinct[SubClaim], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_part_leads(cls, values: Any) -> Any:
+        """Entries that do not name a primary sub-claim yet are led by their first."""
+        if isinstance(values, dict) and "primary" not in values and values.get("subclaims"):
+            first = values["subclaims"][0]
+            values = {key: value for key, value in values.items() if key != "recorded"} | {
+                "primary": first.get("id") if isinstance(first, dict) else None
+            }
+        return values
 
     @field_validator("subclaims", mode="before")
     @classmethod
@@ -220,12 +262,19 @@ class Claim(Checked):
     @model_validator(mode="after")
     def _recorded_in_its_words(self) -> "Claim":
         words = [verdict.word(self.kind) for verdict in Verdict]
-        for where, recorded in [("", self.recorded), *((f"{part.id}: ", part.recorded) for part in self.subclaims)]:
-            for profile, word in recorded.items():
+        for part in self.subclaims:
+            for profile, word in part.recorded.items():
                 if word not in words:
-                    raise ValueError(f"{where}recorded.{profile} must be one of {', '.join(words)}, got {word!r}")
-                if where and word == Verdict.PARTLY.word(self.kind):
-                    raise ValueError(f"{where}a sub-claim cannot be recorded as {word}, only a whole claim can")
+                    raise ValueError(f"{part.id}: recorded.{profile} must be one of {', '.join(words)}, got {word!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_parts_that_count(self) -> "Claim":
+        counting = [part.id for part in self.subclaims if part.counts]
+        named = [("primary", self.primary), *((f"{part.id}: follows", part.follows) for part in self.subclaims)]
+        for what, name in named:
+            if name is not None and name not in counting:
+                raise ValueError(f"{what}={name!r} is no sub-claim that counts (those are {', '.join(counting)})")
         return self
 
     @property

@@ -1,7 +1,7 @@
 """The README's section on results: a template in `configs/results.md`, and every number of it from findings.
 
-In the template `{claim}` is a claim's verdict, `{claim.sub_claim}` an estimate with its interval and
-`{claim.sub_claim.printed_as}` any field of that finding; `{claim.tally}`, `{claim.reach[one, another]}` and
+In the template `{table}` has a row for each claim; `{claim}` is a claim's headline, `{claim.sub_claim}` an estimate
+with its interval and `{claim.sub_claim.printed_as}` any field of that finding; `{claim.reach[one, another]}` and
 `{claim.sub_claim.lost}` are as `_Claim` and `_Part` say. `{claim.says[sub_claim is reproduced]}` is nothing to read: it
 stands behind a statement in words and refuses findings that say something else.
 """
@@ -14,7 +14,10 @@ from typing import Any
 from repro import paths
 from repro.analysis.intervals import LEVEL
 from repro.claims.errors import ClaimError
-from repro.claims.findings import Finding, claim_verdict, tally
+from repro.claims.findings import Finding
+from repro.claims.headline import Headline, headline
+from repro.claims.ledger import Kind
+from repro.claims.reading import load_ledger
 from repro.claims.words import spell, spell_interval
 from repro.runs.profiles import load_profile
 
@@ -52,15 +55,14 @@ class _Indexed:
 
 
 class _Claim:
-    """A claim in the template: its verdict, and its sub-claims as attributes."""
+    """A claim in the template: its headline, and its sub-claims as attributes."""
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        self._findings = {finding.subclaim: finding for finding in findings}
+    def __init__(self, said: Headline, findings: Sequence[Finding]) -> None:
+        self._said, self._findings = said, {finding.subclaim: finding for finding in findings}
         self.says, self.reach = _Indexed(self._says), _Indexed(self._reach)
 
     def __str__(self) -> str:
-        findings = list(self._findings.values())
-        return claim_verdict(findings).word(findings[0].kind)
+        return str(self._said)
 
     def __getattr__(self, name: str) -> _Part:
         return _Part(self._find(name))
@@ -69,11 +71,6 @@ class _Claim:
         if name not in self._findings:
             raise ClaimError(f"configs/results.md: no sub-claim {name!r} (known: {', '.join(self._findings)})")
         return self._findings[name]
-
-    @property
-    def tally(self) -> str:
-        """How many sub-claims have which verdict: '8 not reproduced, 1 underpowered'."""
-        return tally(list(self._findings.values()))
 
     def _reach(self, names: str) -> str:
         """How far from zero the intervals of several sub-claims reach."""
@@ -105,15 +102,27 @@ def section(profile: str, findings: Sequence[Finding]) -> str:
         seeds=f"{min(counts)} to {max(counts)} seeds" if len(set(counts)) > 1 else f"{counts[0]} seeds",
         level=f"{100 * LEVEL:g} %",
     )
-    by_claim: dict[str, list[Finding]] = {}
-    for finding in findings:
-        by_claim.setdefault(finding.claim, []).append(finding)
+    ledger = load_ledger()
+    said = {claim.id: headline(claim, findings) for claim in ledger.claims}
+    parts = {name: _Claim(one, [each for each in findings if each.claim == name]) for name, one in said.items()}
+    rows = [(claim.number, claim.title, said[claim.id]) for claim in ledger.claims if claim.kind is Kind.CLAIM]
     template = (paths.configs_dir() / "results.md").read_text(encoding="utf-8")
-    text = template.format(study=study, **{name: _Claim(group) for name, group in by_claim.items()})
-    return "\n".join(
-        textwrap.fill(line, _WIDTH, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False)
-        for line in text.strip().splitlines()
-    )
+    text = template.format(study=study, table=_table(rows), **parts)
+    return "\n".join(line if line.startswith("|") else _filled(line) for line in text.strip().splitlines())
+
+
+def _table(rows: Sequence[tuple[int, str, Headline]]) -> str:
+    """Each claim's primary sub-claim, with the verdict on it and the tally of the others."""
+    cells = [("Claim", "Primary sub-claim", "Paper", "Ours", "Verdict", "Other sub-claims"), ("---",) * 6]
+    cells += [
+        (f"{number}. {title}", one.primary.title, one.primary.printed_as, one.primary.ours, one.word, one.tally)
+        for number, title, one in rows
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _filled(line: str) -> str:
+    return textwrap.fill(line, _WIDTH, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False)
 
 
 def with_section(readme: str, text: str) -> str:

@@ -5,11 +5,13 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from repro import paths
 from repro.claims.errors import ClaimError
-from repro.claims.findings import Finding, claim_verdict
+from repro.claims.findings import Finding
+from repro.claims.headline import headline
 from repro.claims.ledger import Kind, Ledger, Verdict
 from repro.claims.reading import load_ledger
 
@@ -20,12 +22,13 @@ def verdicts_path(profile: str) -> Path:
 
 
 def write_verdicts(profile: str, findings: Sequence[Finding]) -> Path:
-    """Write findings and claim verdicts as JSON, atomically, and return the path.
+    """Write findings and the claims' headlines as JSON, atomically, and return the path.
 
     Same findings give the same bytes: there is no time in the file.
     """
     path = verdicts_path(profile)
-    claims = {one.claim: claim_verdict([each for each in findings if each.claim == one.claim]) for one in findings}
+    measured = {one.claim for one in findings}
+    claims = {one.id: str(headline(one, findings)) for one in load_ledger().claims if one.id in measured}
     content = {
         "profile": profile,
         "claims": claims,
@@ -70,6 +73,22 @@ def read_verdicts(profile: str, path: Path | None = None) -> list[Finding]:
         raise ClaimError(f"{path}: not a verdicts file ({error}); {remedy}") from error
 
 
+def read_words(profile: str, path: Path) -> tuple[date, dict[tuple[str, str], str]]:
+    """A study of which only the words are kept: the day of its criteria, and the words by claim and sub-claim.
+
+    Raises:
+        ClaimError: the file is not such a one, or is another profile's.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        words = {(claim, part): word for claim, parts in content["words"].items() for part, word in parts.items()}
+        if content["profile"] == profile:
+            return date.fromisoformat(content["date"]), words
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ClaimError(f"{path}: not a file of words ({error}); it needs profile, date and words") from error
+    raise ClaimError(f"{path}: words of profile {content['profile']!r}, not of {profile!r}; name that one")
+
+
 def check_verdicts(profile: str, findings: Sequence[Finding], ledger: Ledger | None = None) -> None:
     """Hold the verdicts of the repository's records against those that the ledger says they have.
 
@@ -86,15 +105,13 @@ def check_verdicts(profile: str, findings: Sequence[Finding], ledger: Ledger | N
     ledger = ledger or load_ledger()
     moved = []
     for claim in ledger.claims:
-        mine = [finding for finding in findings if finding.claim == claim.id]
-        computed = {finding.subclaim: finding.word for finding in mine}
-        pairs = [(f"{claim.id}.{part.id}", part.recorded, computed.get(part.id)) for part in claim.subclaims]
-        pairs.append((claim.id, claim.recorded, claim_verdict(mine).word(claim.kind) if mine else None))
-        moved += [
-            f"{name}: recorded {recorded.get(profile, 'nothing')}, computed {word or 'nothing'}"
-            for name, recorded, word in pairs
-            if recorded.get(profile) != word
-        ]
+        computed = {finding.subclaim: finding.word for finding in findings if finding.claim == claim.id}
+        for part in claim.subclaims:
+            recorded, word = part.recorded, computed.get(part.id)
+            if recorded.get(profile) != word:
+                moved.append(
+                    f"{claim.id}.{part.id}: recorded {recorded.get(profile, 'nothing')}, computed {word or 'nothing'}"
+                )
     if moved:
         raise ClaimError(
             f"verdicts of profile {profile!r}: {len(moved)} differ from configs/claims/ ({'; '.join(moved)}); "

@@ -44,9 +44,9 @@ def _minimum() -> float:
     return _argument("minimum")
 
 
-def _margin() -> float:
+def _margin(coefficient: str) -> float:
     """How far from the reference's a coefficient may be and count as the same, as a share of it."""
-    return load_ledger().claim("law").part("rloo_a").criterion.at_most
+    return load_ledger().claim("law").part(f"rloo_{coefficient}").criterion.at_most
 
 
 def _end_window() -> float:
@@ -281,7 +281,7 @@ def coefficients(groups: Arms) -> Figure:
         axes.set_xlim(-0.5, len(values) - 0.5)
         if values[reference]:
             base = float(np.mean(values[reference]))
-            axes.axhspan((1 - _margin()) * base, (1 + _margin()) * base, color="0.9", zorder=0)
+            axes.axhspan((1 - _margin(name)) * base, (1 + _margin(name)) * base, color="0.9", zorder=0)
         axes.set_title(f"Coefficient {name} (accuracy as a fraction)")
     return figure
 
@@ -297,7 +297,8 @@ def coefficients_caption(groups: Arms) -> str:
         f"Above: validation accuracy (per cent) against entropy (nat) over the first {style.common(groups)} optimizer "
         f"steps, which all runs have, with the law of each seed of {reference} (thin lines). Below: the coefficients "
         f"(accuracy as a fraction; dots: seeds; lines: {style.INTERVAL} of the mean where there are two seeds or "
-        f"more). Grey: within {100 * _margin():.0f} % of {reference}'s mean. Seeds: {_counts(groups)}."
+        f"more). Grey: within {100 * _margin('a'):.1f} % of {reference}'s mean a and {100 * _margin('b'):.1f} % of its "
+        f"b. Seeds: {_counts(groups)}."
     )
 
 
@@ -598,6 +599,7 @@ def glued(groups: Arms) -> dict[str, str | int]:
         "fit_b": spell_seeds([found.b for found in fits]),
         "fit_ceiling": spell_seeds([found.ceiling for found in fits], "share"),
         "fit_rmse": spell_seeds([found.rmse for found in fits], "points"),
+        **{f"margin_{name}": f"{100 * _margin(name):.1f} %" for name in ("a", "b")},
         "reached": spell_seeds([end_level(run, "accuracy", _argument("window")) for run in grpo], "share"),
     }
     for arm in ("kl_target_10", "kl_target_20", "kl_target_30"):
