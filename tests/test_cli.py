@@ -23,7 +23,7 @@ def trained(monkeypatch):
     """Replace training by something instant; the list gets the config of every run trained."""
     configs = []
 
-    def train(config, *, on_step):
+    def train(config, *, on_step, **_):
         configs.append(config)
         steps = range(1, config.max_steps + 1)
         return SimpleNamespace(

@@ -18,6 +18,8 @@ from repro.policies.base import make_bases, train_base
 from repro.policies.family import SIZES, make_model, make_tokenizer, non_embedding_parameters
 from repro.policies.recipes import RECIPES, SHIPPED, BaseRecipe
 from repro.policies.sampling import sample_tokens
+from repro.policies.settings import PolicySettings
+from repro.runs import fingerprint
 from repro.tasks import get_task
 from repro.tasks.arithmetic import ARITHMETIC
 from repro.tasks.arithmetic.strategies import MIXTURES
@@ -202,10 +204,21 @@ def test_a_policy_of_an_unknown_source_names_the_known_ones(monkeypatch):
         policies.identity("else:s")
 
 
+def test_settings_of_pinned_policies_are_not_for_a_base():
+    with pytest.raises(ConfigError, match=r"policy=\{'template': 'chat'\} is for a pinned policy, and 's' is a base"):
+        policies.load("s", PolicySettings(template="chat"))
+
+
+def test_the_first_colon_ends_a_prefix_for_loading_and_for_the_fingerprint():
+    assert policies.split("made:of:it") == ("made", "of:it") and policies.split("s") == ("", "s")
+    source = fingerprint.CHOSEN["repro.policies.SOURCES"]
+    assert source(SimpleNamespace(base="made:of:it")) == "made" and source(SimpleNamespace(base="s")) == ""
+
+
 class Made:
     """A source of policies that are their own names."""
 
-    def load(self, name):
+    def load(self, name, settings, seed):
         return name, "tokenizer"
 
     def identity(self, name):

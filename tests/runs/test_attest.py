@@ -58,7 +58,7 @@ def stale(build, monkeypatch) -> list[RunConfig]:
     """Three records of older code."""
     configs = PROFILE.all_configs()
     for config in configs:
-        load_or_train(config, progress=False, train=lambda one, on_step: measured(one, one.max_steps))
+        load_or_train(config, progress=False, train=lambda one, **_: measured(one, one.max_steps))
     for module in (record, provenance):
         monkeypatch.setattr(module, "code_fingerprint", lambda config, device: "today")
     assert [status(config) for config in configs] == ["stale"] * 3
@@ -134,7 +134,7 @@ def test_a_difference_is_named_and_nothing_is_written(stale, changed, message, t
 
 def test_a_measurement_of_later_steps_is_no_difference(stale):
     """The record's table has the column, empty so far; a replay that ends before has none."""
-    run = load_or_train(stale[0], train=lambda one, on_step: late(one))
+    run = load_or_train(stale[0], train=lambda one, **_: late(one))
     assert run.evaluations["accuracy/pass@16"].tolist()[-1] == 0.5
     columns, difference = attest.compare(run, replay(run.config, 4), 4)
     assert not difference and "evaluations/accuracy/pass@16" not in columns

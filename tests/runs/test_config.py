@@ -49,6 +49,9 @@ from repro.runs.config import _defaults
         ("eval_samples_last", 0),
         ("probe_every", -1),
         ("probe_every", False),
+        ("base", "hub:../../etc"),
+        ("base", "hub:a/b/c"),
+        ("sampler", "vLLM"),
     ],
 )
 def test_refuses_a_bad_value_naming_field_and_value(field, value):
@@ -75,6 +78,36 @@ def test_refuses_micro_batches_that_do_not_share_a_rollout():
     with pytest.raises(ConfigError, match="^gradient_accumulation_steps=5 does not divide steps_per_generation=8;"):
         RunConfig(**share, steps_per_generation=8, gradient_accumulation_steps=5)
     assert RunConfig(**share, steps_per_generation=24, gradient_accumulation_steps=6).updates_per_rollout == 4
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (
+            {"dtype": "int8"},
+            r"policy.dtype='int8' \(str\) is not allowed; it must be 'float32', 'bfloat16' or 'float16'",
+        ),
+        (
+            {"attention": "sdpa"},
+            "policy: 'attention' is unknown; known are dtype, attn_implementation, template, lora,",
+        ),
+        ({"lora": {"r": 0}}, r"policy.lora.r=0 \(int\) is not allowed; it must be greater than or equal to 1"),
+        ({"lora": {"rank": 8}}, "policy.lora: 'rank' is unknown; known are r, lora_alpha"),
+    ],
+)
+def test_refuses_a_bad_setting_of_the_policy(policy, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(policy=policy)
+
+
+def test_of_the_policys_settings_only_what_differs_is_in_the_identity(build):
+    """So that another setting, with a default, leaves the identities of runs that have some already."""
+    settings = {"lora": {"r": 32, "lora_alpha": 32}, "template": "plain", "dtype": "bfloat16"}
+    config = RunConfig(base="m", policy=settings)
+    assert config.content["policy"] == {"lora": {"r": 32}, "dtype": "bfloat16"}
+    assert RunConfig.from_dict(json.loads(config.to_json())) == config == pickle.loads(pickle.dumps(config))
+    assert RunConfig(policy={"lora": {}}).content["policy"] == {"lora": {}}
+    assert "policy" not in RunConfig(policy={"template": "plain"}).content
 
 
 def test_is_frozen_and_does_not_follow_its_arguments():
@@ -137,6 +170,7 @@ def test_defaults_that_identities_compare_with_stay(build):
         "eval_temperature": 1.0,
         "probe_every": 0,
         "trainer": {},
+        "policy": {},
     }
 
 
@@ -218,6 +252,8 @@ def edit(path, old, new):
         {"reward": "random"},
         {"gradient_accumulation_steps": 2},
         {"sampler": "trl"},
+        {"sampler": "vllm"},
+        {"policy": {"template": "chat"}},
         {"probe_every": 1},
         {"eval_temperature": 0.6},
         {"trainer": {"beta": 0.1}},
@@ -225,7 +261,7 @@ def edit(path, old, new):
     ids=lambda change: next(iter(change)),
 )
 def test_identity_changes_with_every_field(build, change):
-    assert len(RunConfig().to_dict()) == 24
+    assert len(RunConfig().to_dict()) == 25
     assert RunConfig(**{"base": "m", **change}).identity != RunConfig(base="m").identity
 
 

@@ -250,7 +250,13 @@ def test_no_clip_is_infinity_and_further_fields_reach_the_trainer(tmp_path):
         ),
         ({"learning_rate": 1e-3}, "'learning_rate' is decided by the run's own fields"),
         ({"gradient_accumulation_steps": 2}, "'gradient_accumulation_steps' is decided by the run's own fields"),
-        ({"top_p": 0.9}, "'top_p' is one of TRL's sampler and would do nothing with sampler='own'; remove it, or set"),
+        ({"top_p": 0.9}, "'top_p' would do nothing with sampler='own'; remove it, or set sampler to 'trl' or 'vllm'"),
+        ({"use_transformers_continuous_batching": True}, "with sampler='own'; remove it, or set sampler to 'trl'$"),
+        (
+            {"vllm_mode": "server"},
+            "'vllm_mode' would do nothing with sampler='own'; remove it, or set sampler to 'vllm'",
+        ),
+        ({"use_vllm": True}, "'use_vllm' is decided by the run's own fields"),
     ],
 )
 def test_a_wrong_trainer_field_is_named(trainer, message, tmp_path):

@@ -50,7 +50,7 @@ def shape(config):
     return Shape(2.5 + 2.5 * draw[0], level, 0.3 + 0.15 * draw[2], 0.72 + 0.12 * draw[3])
 
 
-def train(config, *, on_step=None):
+def train(config, *, on_step=None, options=None, checkpoints=None):
     rng = np.random.default_rng([zlib.crc32(config.arm.encode()), config.seed])
     mine = shape(config)
     step = np.arange(1, config.max_steps + 1)

@@ -25,7 +25,7 @@ class Trained:
     threads: int
 
 
-def train(config, *, on_step=None):
+def train(config, *, on_step=None, options=None, checkpoints=None):
     folder = Path(os.environ["REPRO_TEST_DIR"])
     with (folder / "started").open("a") as file:
         file.write(f"{config.seed}\n")

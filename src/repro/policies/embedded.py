@@ -6,9 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.errors import BaseError
+from repro.errors import BaseError, ConfigError
 from repro.paths import bases_dir
 from repro.policies.recipes import remedy
+from repro.policies.settings import PolicySettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
@@ -19,14 +20,22 @@ WEIGHTS, PROVENANCE = "model.safetensors", "provenance.json"
 class EmbeddedBases:
     """The source of base policies."""
 
-    def load(self, name: str) -> "tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]":
+    def load(
+        self, name: str, settings: PolicySettings, seed: int
+    ) -> "tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]":
         """A base policy and its tokenizer.
 
         Raises:
             BaseError: when it is missing, of another architecture, or its weights are not those its provenance names.
+            ConfigError: for any settings.
         """
         from transformers import PreTrainedTokenizerFast
 
+        if settings != PolicySettings():
+            raise ConfigError(
+                f"policy={settings.model_dump(exclude_defaults=True)} is for a pinned policy, and {name!r} is a base "
+                "under bases/: leave it out, or set base to hub:... or local:..."
+            )
         digest = self.identity(name)
         folder = bases_dir() / name
         recorded = json.loads((folder / PROVENANCE).read_text())["sha256"]

@@ -13,6 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, mo
 from repro import policies
 from repro.checked import Checked, one_line
 from repro.errors import ConfigError
+from repro.policies.settings import PolicySettings
 
 Scalar = bool | int | float | str | None
 # Identities compare with the defaults of the day a field came. A default that is changed goes in here as it was, so
@@ -37,10 +38,14 @@ def _trainer(values: Any) -> Mapping[str, Scalar]:
     return types.MappingProxyType({name: values[name] for name in sorted(values)})
 
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+LABEL, PART = r"[A-Za-z0-9][A-Za-z0-9_.]*", r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+Label = Annotated[str, Field(pattern=f"^{LABEL}$")]
+PolicyName = Annotated[str, Field(pattern=f"^({LABEL}|[a-z]+:{PART}(/{PART})?)$")]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 TrainerFields = Annotated[Mapping[str, Scalar], PlainValidator(_trainer), PlainSerializer(dict)]
+# What differs from the defaults alone, so that a new setting leaves identities as they are.
+Policy = Annotated[PolicySettings, PlainSerializer(lambda settings: settings.model_dump(exclude_defaults=True))]
 
 
 class RunConfig(Checked):
@@ -54,8 +59,10 @@ class RunConfig(Checked):
         ConfigError: naming the field, the value and what is allowed.
     """
 
-    base: Label = "s"
-    """Name of the base policy under ``bases/``."""
+    base: PolicyName = "s"
+    """The base policy: its name under ``bases/``, or ``hub:`` or ``local:`` and the name of a pinned one."""
+    policy: Policy = PolicySettings()
+    """How a pinned base policy is loaded, prompted and trained; nothing of it for a base under ``bases/``."""
     task: Label = "arithmetic"
     seed: Annotated[int, Field(ge=0)] = 0
     arm: Label = "grpo"
@@ -64,8 +71,8 @@ class RunConfig(Checked):
     prompts_per_rollout: Count = 64
     num_generations: Annotated[int, Field(ge=2)] = 8
     """Samples a prompt: the paper's K (section 2.2)."""
-    sampler: Literal["own", "trl"] = "own"
-    """Who samples rollouts: the fast sampler for small policies, or TRL's ``generate``."""
+    sampler: Literal["own", "trl", "vllm"] = "own"
+    """Who samples rollouts: the fast sampler for small policies, transformers' ``generate`` in TRL, or vLLM in TRL."""
     reward: Literal["accuracy", "random"] = "accuracy"
     """1 for a correct completion and 0 for any other; or ``random``: 1 or 0 by the toss of a coin."""
     steps_per_generation: Count = 4
@@ -153,10 +160,10 @@ class RunConfig(Checked):
 
     @property
     def base_sha256(self) -> str:
-        """The identity of the base policy: of an embedded one, SHA-256 of its weights.
+        """The identity of the base policy: SHA-256 of an embedded one's weights, or of a pinned one's checksums.
 
         Raises:
-            BaseError: when the base policy is not there.
+            BaseError: when the base policy is not there, or not pinned.
         """
         return policies.identity(self.base)
 
@@ -182,7 +189,8 @@ class RunConfig(Checked):
     @property
     def folder(self) -> str:
         """Name of the record's folder: base, seed and identity. Arms that are the same run share a record."""
-        return f"{self.base}-seed{self.seed}-{self.identity}"
+        base = self.base.rpartition(":")[2].rpartition("/")[2]
+        return f"{base}-seed{self.seed}-{self.identity}"
 
     @property
     def name(self) -> str:

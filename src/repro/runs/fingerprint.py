@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from repro import policies
 from repro.runs.config import RunConfig
 
 PACKAGE = "repro"
@@ -41,6 +42,11 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     "repro.paths": _always,
     "repro.checked": _always,
     "repro.runs.config": _always,
+    "repro.policies.settings": _always,
+    # Where checkpoints are and when one is made.
+    "repro.runs.checkpoints": _always,
+    "repro.runs.options": _always,
+    "repro.runs.samplers": _always,
     # What a base policy learned from is in its weights, which are part of the identity.
     "repro.tasks.arithmetic.strategies": _always,
     "repro.tasks.arithmetic.ArithmeticTask.demonstration": _always,
@@ -64,7 +70,7 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
 CHOSEN: Mapping[str, Callable[[RunConfig], str]] = {
     "repro.trainer.methods.base.EntropyControl": lambda config: config.trainer.get("entropy_control", "none"),
     "repro.tasks.TASKS": lambda config: config.task,
-    "repro.policies.SOURCES": lambda config: config.base.rpartition(":")[0],
+    "repro.policies.SOURCES": lambda config: policies.split(config.base)[0],
 }
 # Statements that only speak.
 SPEAKING = ("print", "warnings.warn", "_warn")

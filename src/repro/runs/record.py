@@ -13,8 +13,7 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,17 +27,22 @@ import pyarrow.parquet as pq
 
 from repro.errors import RecordError
 from repro.paths import results_dir, runs_dir
+from repro.runs import checkpoints
 from repro.runs.attestations import is_attested
 from repro.runs.config import RunConfig
 from repro.runs.fingerprint import code_fingerprint
+from repro.runs.options import Options
 from repro.runs.progress import Progress
 from repro.runs.provenance import environment
+from repro.runs.samplers import reproducible
 
 Status = Literal["current", "missing", "stale", "damaged"]
 
 CONFIG, PROVENANCE = "config.json", "provenance.json"
 TABLES = ("metrics", "evaluations", "tokens", "probe")
 FILES = (CONFIG, *(f"{table}.parquet" for table in TABLES))
+# Said of each session of a run that took several.
+OF_A_SESSION = ("from_step", "started", "commit", "versions", "platform", "device_name")
 # Asked for before a run is trained, so that a full disk is found first and not last. Records are a few MB.
 SPACE_FOR_A_RECORD = 32 * 2**20
 
@@ -58,7 +62,7 @@ class Trained(Protocol):
 
 
 Train = Callable[..., Trained]
-"""``train(config, *, on_step)``, as in :func:`repro.runs.training.train`."""
+"""``train(config, *, on_step, options, checkpoints)``, as in :func:`repro.runs.training.train`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,11 @@ class Run:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """Commit, code fingerprint, versions, device, threads, seconds (by phase too), seed, time and checksums."""
+        """Commit, code fingerprint, versions, device, threads, seconds (by phase too), seed, time and checksums.
+
+        ``reproducible`` says how far a second run repeats this one. A run that was stopped and went on has
+        ``sessions``, each with the step that it went on from.
+        """
         return json.loads((self.path / PROVENANCE).read_text(encoding="utf-8"))
 
     def _table(self, name: str) -> pd.DataFrame:
@@ -153,16 +161,23 @@ def load(config: RunConfig, *, made: bool = True, recorded: bool = True) -> Run:
 
 
 def load_or_train(
-    config: RunConfig, *, recorded: bool = True, progress: bool = True, train: Train | None = None
+    config: RunConfig,
+    *,
+    recorded: bool = True,
+    progress: bool = True,
+    options: Options | None = None,
+    train: Train | None = None,
 ) -> Run:
     """Read a recorded run, or train and record it where it is missing, stale or damaged.
 
-    A damaged record is moved to ``<runs>/.damaged``; a stale one stays until the new one replaces it.
+    A damaged record is moved to ``<runs>/.damaged``; a stale one stays until the new one replaces it. A run that was
+    stopped goes on from its latest checkpoint.
 
     Args:
         config: the run.
         recorded: whether a record among the repository's results will do, as for `find`.
         progress: show step, entropy, accuracy and time left on standard error.
+        options: how it is carried out; by default as the environment says.
         train: in place of :func:`repro.runs.training.train`.
 
     Raises:
@@ -183,13 +198,26 @@ def load_or_train(
             if train is None:
                 from repro.runs.training import train
             made = environment(config)
-            started = datetime.now(UTC)
-            clock = time.monotonic()
-            with Progress(config.name) as on_step:
-                trained = train(config, on_step=on_step if progress else None)
-            made |= {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - clock, 3)}
-            _write(folder, config, trained, made)
+            trained, sessions = _trained(config, train, made, options or Options.from_environment(), progress)
+            _write(folder, config, trained, made, sessions)
+        checkpoints.discard(config)
     return Run(config, runs_dir() / config.folder)
+
+
+def _trained(
+    config: RunConfig, train: Train, made: Mapping[str, Any], options: Options, progress: bool
+) -> tuple[Trained, list[dict[str, Any]]]:
+    """What training returns, and the sessions that it took; checkpoints stay when it is stopped."""
+    folder = checkpoints.folder_of(config)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        with _explain_write_errors(folder):
+            sessions = checkpoints.begin(config, {**made, "started": started})
+        with Progress(config.name) as on_step:
+            trained = train(config, on_step=on_step if progress else None, options=options, checkpoints=folder)
+    finally:
+        checkpoints.end(config)
+    return trained, sessions
 
 
 def set_aside(path: Path) -> Path | None:
@@ -271,8 +299,14 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _write(folder: Path, config: RunConfig, trained: Trained, made: Mapping[str, Any]) -> None:
-    """Fill a record's folder with what training returned."""
+def _write(
+    folder: Path,
+    config: RunConfig,
+    trained: Trained,
+    made: Mapping[str, Any],
+    sessions: Sequence[Mapping[str, Any]],
+) -> None:
+    """Fill a record's folder with what training returned, of a run that took these sessions."""
     steps = trained.metrics["step"].tolist()
     if steps != list(range(1, config.max_steps + 1)):
         raise RecordError(
@@ -281,11 +315,17 @@ def _write(folder: Path, config: RunConfig, trained: Trained, made: Mapping[str,
         )
     provenance = {
         **made,
+        "started": sessions[0]["started"],
+        "seconds": round(sum(value for name, value in trained.timing.items() if name != "generated_tokens"), 3),
+        "sampler": config.sampler,
+        "reproducible": reproducible(config, made["device"]),
         "threads": trained.threads,
         "timing": {name: round(value, 3) for name, value in trained.timing.items()},
         "seed": config.seed,
         "base_sha256": config.base_sha256,
     }
+    if len(sessions) > 1:
+        provenance["sessions"] = [{name: session[name] for name in OF_A_SESSION} for session in sessions]
     fill(folder, config, {table: getattr(trained, table) for table in TABLES}, provenance)
 
 

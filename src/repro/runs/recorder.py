@@ -62,8 +62,16 @@ class Recorder(TrainerCallback):
             row |= {name if split == VALIDATION else f"{split}/{name}": value for name, value in result.items()}
         self.evaluations.append(row)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is measured so far."""
+        return {"metrics": self.metrics, "evaluations": self.evaluations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.metrics, self.evaluations = state["metrics"], state["evaluations"]
+
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
-        self._evaluate(0, model, processing_class)
+        if not self.evaluations:
+            self._evaluate(0, model, processing_class)
 
     def on_step_end(self, args, state, control, model=None, processing_class=None, **_):
         if state.global_step % self.config.eval_steps == 0 or state.global_step == self.config.max_steps:

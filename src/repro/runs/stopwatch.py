@@ -24,6 +24,15 @@ class Stopwatch:
             self.seconds[self._running[-1]] += now - self._since
         self._since = now
 
+    def state_dict(self) -> dict[str, float]:
+        """Seconds by phase until now."""
+        self._lap()
+        return dict(self.seconds)
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on counting from those seconds; what was counted here so far is added."""
+        self.seconds.update(state)
+
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         self._lap()

@@ -25,6 +25,13 @@ class StudyTrainer(CovGRPOTrainer, BucketedForward):
         self.micro_batch: dict[str, Any] = {}
         """What the latest loss was taken over."""
 
+    def state_dict(self) -> dict[str, int]:
+        """What the trainer's own checkpoint does not have."""
+        return {"generated_tokens": self.generated_tokens}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.generated_tokens = state["generated_tokens"]
+
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any):
         with self.stopwatch("generation"):
             if self.sampler == "own":

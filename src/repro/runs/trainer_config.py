@@ -13,11 +13,14 @@ from repro.trainer import CovGRPOConfig
 TOKEN_SAMPLES = 12
 """How often in a run a sample of tokens is kept, at even distances from the first step on."""
 
-# Of TRL's sampler; the run's own draws from the policy's own distribution.
-SAMPLER_FIELDS = (
-    *("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs", "cache_implementation"),
-    *("use_vllm", "use_transformers_paged"),
-)
+SAMPLER_FIELDS = {
+    **dict.fromkeys(("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs"), ("trl", "vllm")),
+    **dict.fromkeys(
+        ("cache_implementation", "use_transformers_continuous_batching", "use_transformers_paged"), ("trl",)
+    ),
+    **{field.name: ("vllm",) for field in fields(CovGRPOConfig) if field.name.startswith("vllm_")},
+}
+"""Fields of TRL's samplers, each with those that read it; the run's own draws from the policy's own distribution."""
 
 
 def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
@@ -25,7 +28,7 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
 
     Raises:
         ConfigError: when ``config.trainer`` names a field that is unknown, one that the run's own fields decide, or one
-            of TRL's sampler where that is not used.
+            of a sampler that is not used.
     """
     sequences = config.prompts_per_rollout * config.num_generations
     decided = {
@@ -43,6 +46,7 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         "epsilon": config.epsilon,
         "epsilon_high": config.epsilon_high,
         "scale_rewards": config.scale_rewards,
+        "use_vllm": config.sampler == "vllm",
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
@@ -64,10 +68,11 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
     for name in config.trainer:
         if name in decided:
             raise ConfigError(f"trainer field {name!r} is decided by the run's own fields; remove it from `trainer`")
-        if name in SAMPLER_FIELDS and config.sampler != "trl":
+        readers = SAMPLER_FIELDS.get(name, (config.sampler,))
+        if config.sampler not in readers:
             raise ConfigError(
-                f"trainer field {name!r} is one of TRL's sampler and would do nothing with sampler={config.sampler!r}; "
-                "remove it, or set sampler to 'trl'"
+                f"trainer field {name!r} would do nothing with sampler={config.sampler!r}; remove it, or set sampler "
+                f"to {' or '.join(map(repr, readers))}"
             )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)

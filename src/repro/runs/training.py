@@ -1,10 +1,11 @@
-"""Train one run: a config in, its measurements out, nothing written but a scratch folder."""
+"""Train one run: a config in, its measurements out, nothing written but checkpoints."""
 
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -12,7 +13,10 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from repro import policies
 from repro.errors import BaseError
+from repro.runs import samplers
+from repro.runs.checkpointer import Checkpointer
 from repro.runs.config import RunConfig
+from repro.runs.options import Options
 from repro.runs.recorder import OnStep, Recorder, TimedProbe
 from repro.runs.stopwatch import Stopwatch
 from repro.runs.study_trainer import StudyTrainer
@@ -52,15 +56,28 @@ def _one_thread() -> Iterator[None]:
 
 
 @_one_thread()
-def train(config: RunConfig, *, on_step: OnStep | None = None) -> Trained:
-    """Train one run from its base policy.
+def train(
+    config: RunConfig,
+    *,
+    on_step: OnStep | None = None,
+    options: Options | None = None,
+    checkpoints: Path | None = None,
+) -> Trained:
+    """Train one run from its base policy, or on from a checkpoint.
+
+    Args:
+        config: the run.
+        on_step: called after each optimizer step.
+        options: how it is carried out.
+        checkpoints: a folder for them; the run goes on from the newest that is there. Without one there are none.
 
     Raises:
         BaseError: when the base policy is missing or damaged, or does not know the task's tokens.
+        ConfigError: for settings that do not go together, or need a package that is not there.
     """
     stopwatch = Stopwatch()
     with stopwatch("other"):
-        return _train(config, stopwatch, on_step)
+        return _train(config, stopwatch, on_step, options or Options(), checkpoints)
 
 
 def _check_vocabulary(config: RunConfig, tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
@@ -72,15 +89,20 @@ def _check_vocabulary(config: RunConfig, tokenizer: PreTrainedTokenizerBase, pro
         )
 
 
-def _train(config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> Trained:
-    model, tokenizer = policies.load(config.base)
+def _train(
+    config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None, options: Options, checkpoints: Path | None
+) -> Trained:
+    samplers.check(config)
+    model, tokenizer = policies.load(config.base, config.policy, seed=derive_seed("adapters", config.seed))
     task = get_task(config.task)
     recorder = Recorder(config, stopwatch, on_step)
     rewards = {"accuracy": AccuracyReward(task), "random": RandomReward(derive_seed("random reward", config.seed))}
-    with tempfile.TemporaryDirectory(prefix="repro-") as scratch, warnings.catch_warnings():
+    reward = rewards[config.reward]
+    with ExitStack() as stack, warnings.catch_warnings():
+        output = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repro-")))
         # TRL 1.16 asks the model by the name that transformers 5.23 has deprecated; nobody but TRL can mend that.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        args = trainer_config(config, scratch)
+        args = trainer_config(config, str(output))
         # Enough for every rollout to have prompts of its own, with filtering too.
         prompts = -(-config.max_steps // config.updates_per_rollout) * config.prompts_per_rollout
         prompts *= args.filter_groups_max_attempts if args.filter_groups else 1
@@ -88,7 +110,7 @@ def _train(config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> T
         _check_vocabulary(config, tokenizer, problems["prompt"][0])
         trainer = StudyTrainer(
             model=model,
-            reward_funcs=rewards[config.reward],
+            reward_funcs=reward,
             args=args,
             train_dataset=problems,
             processing_class=tokenizer,
@@ -105,7 +127,15 @@ def _train(config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> T
         )
         if config.probe_every:
             trainer.add_callback(probe)
-        trainer.train()
+        start = None
+        if checkpoints is not None:
+            parts = {"recorder": recorder, "probe": probe, "stopwatch": stopwatch, "trainer": trainer}
+            if isinstance(reward, RandomReward):
+                parts["reward"] = reward
+            checkpointer = Checkpointer(checkpoints, 60 * options.checkpoint_minutes, parts)
+            start = checkpointer.resume()
+            trainer.add_callback(checkpointer)
+        trainer.train(resume_from_checkpoint=None if start is None else str(start))
     return Trained(
         pd.DataFrame(recorder.metrics),
         pd.DataFrame(recorder.evaluations),

@@ -1,6 +1,7 @@
 """Reward functions for TRL's trainers."""
 
 import random
+from typing import Any
 
 from repro.tasks.task import Task
 
@@ -27,3 +28,11 @@ class RandomReward:
 
     def __call__(self, completions: list[str], **_: object) -> list[float]:
         return [float(self._rng.random() < 0.5) for _ in completions]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the draws are, as plain values."""
+        version, internal, gauss = self._rng.getstate()
+        return {"version": version, "internal": list(internal), "gauss": gauss}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rng.setstate((state["version"], tuple(state["internal"]), state["gauss"]))

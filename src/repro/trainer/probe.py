@@ -288,6 +288,13 @@ class ProbeCallback(TrainerCallback):
             self._rows.append({"step": state.global_step + 1, "learning_rate": learning_rate, **effect.row()})
             self._before = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is measured so far."""
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rows = state["rows"]
+
     def frame(self) -> pd.DataFrame:
         """A row per measured step: step (from 1), learning_rate, and the numbers of ``StepEffect.row``."""
         return pd.DataFrame(self._rows)
