@@ -24,7 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["study"], *EXTRAS["audit"], *EXTRAS["dev"]]
 # Distributions that are imported by another name.
-IMPORTED_AS = {"ipython": "IPython", "pyyaml": "yaml"}
+IMPORTED_AS = {"huggingface-hub": "huggingface_hub", "ipython": "IPython", "pyyaml": "yaml"}
 # Peers that benchmarks compare with where they are installed.
 PEERS = {"verl"}
 # Used as commands or plugins, never imported.
@@ -61,7 +61,8 @@ def test_environment_names_the_same_dependencies():
     *conda, pip = environment["dependencies"]
     assert sorted(pip["pip"]) == sorted(REQUIREMENTS)
     assert "python" + PROJECT["requires-python"] in conda
-    assert set(EXTRAS) == {"study", "audit", "dev"}
+    assert EXTRAS["lora"][0] in EXTRAS["dev"]
+    assert set(EXTRAS) == {"study", "audit", "lora", "dev"}
 
 
 def test_distribution_has_the_name_that_paths_look_for():
@@ -82,7 +83,7 @@ def test_constraints_pin_every_dependency_inside_its_range():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = names(PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["audit"])
+    declared = names(PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["audit"] + EXTRAS["lora"])
     declared = {IMPORTED_AS.get(name, name) for name in declared}
     assert imported("src", "notebooks") <= declared
     assert imported("tests", "benchmarks") <= declared | names(EXTRAS["dev"]) | {"packaging"} | PEERS

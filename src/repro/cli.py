@@ -131,6 +131,23 @@ def bases(arguments: argparse.Namespace) -> None:
         print(path)
 
 
+def pin(arguments: argparse.Namespace) -> None:
+    """Pin models and data sets, from the Hub or a folder: write down what exactly a run uses. Without names, list."""
+    from repro import pins
+
+    for name in arguments.names:
+        kind, pinned, made, lock = pins.pin(name, kind=arguments.kind, revision=arguments.revision)
+        print(f"pinned {kind} {pinned}{f' at {made.revision}' if made.revision else ''} ({lock})", flush=True)
+        if arguments.download:
+            print(pins.resolve(kind, pinned))
+    if not arguments.names:
+        rows = [("pin", "kind", "architecture", "dtype", "revision or folder")]
+        for kind in ("model", "dataset"):
+            for name, one in pins.read(kind).items():
+                rows.append((name, kind, one.architecture or "", one.dtype or "", one.revision or one.folder))
+        _print_table(rows)
+
+
 def notebooks(arguments: argparse.Namespace) -> None:
     """Make .ipynb files, for Jupyter and Colab, from the scripts in notebooks/."""
     from repro.book import links
@@ -346,6 +363,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the run")
     one.add_argument("--receipt", action="store_true", help="tell the workflow, in build/receipts, that it is recorded")
     command(bases, profile=False).add_argument("names", nargs="*", metavar="NAME", help="(default: all that ship)")
+    pinned = command(pin, profile=False)
+    pinned.add_argument("names", nargs="*", metavar="NAME", help="such as Qwen/Qwen2.5-0.5B, or a folder or file")
+    pinned.add_argument("--kind", choices=["model", "dataset"], help="(default: found out)")
+    pinned.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub (default: the newest)")
+    pinned.add_argument("--download", action="store_true", help="get the files too, for a machine without a network")
     command(notebooks, profile=False)
     command(execute).add_argument("source", type=Path, metavar="FILE", help="a script in notebooks/")
     command(verdicts).add_argument(

@@ -15,3 +15,7 @@ class RecordError(ReproError):
 
 class BaseError(ReproError):
     """A base policy that is missing or damaged."""
+
+
+class PinError(ReproError):
+    """A model or data set that is not pinned, cannot be got, or is not what was pinned."""

@@ -129,7 +129,7 @@ def test_another_architecture_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop(BIAS), rf"1 missing tensors, such as {BIAS}; put back the two files"),
+        (lambda tensors: tensors.pop(BIAS), rf"1 missing tensors, such as {BIAS}; put back the files"),
         (lambda tensors: tensors.update(extra=torch.zeros(1)), "1 unexpected tensors, such as extra"),
         (lambda tensors: tensors.update({BIAS: torch.zeros(3)}), rf"1 mismatched tensors, such as .*{BIAS}"),
     ],
@@ -193,14 +193,14 @@ def test_bases_of_arithmetic_have_learned_their_strategies(name):
 
 
 def test_a_policy_of_an_unknown_source_names_the_known_ones(monkeypatch):
-    for name in ("hub:Qwen/Qwen2.5-0.5B", ":s"):
-        with pytest.raises(BaseError, match=f"policy '{name}' is from an unknown source; the prefixes are none"):
+    for name in ("hug:Qwen/Qwen2.5-0.5B", ":s"):
+        with pytest.raises(BaseError, match=f"'{name}' is from an unknown source; the prefixes are hub:, local:, and"):
             policies.load(name)
     monkeypatch.setitem(policies.SOURCES, "made", f"{__name__}:Made")
     monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Made=Made))
     assert policies.load("made:of:it") == ("of:it", "tokenizer")
     assert policies.identity("made:of:it") == "id of:it"
-    with pytest.raises(BaseError, match="policy 'else:s' .* the prefixes are made:, and a base has none"):
+    with pytest.raises(BaseError, match="policy 'else:s' .* the prefixes are hub:, local:, made:, and a base has none"):
         policies.identity("else:s")
 
 

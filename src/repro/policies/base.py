@@ -20,10 +20,11 @@ import transformers
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
+from repro.digests import sha256
 from repro.errors import ConfigError
 from repro.paths import bases_dir
 from repro.policies.buckets import buckets
-from repro.policies.embedded import PROVENANCE, WEIGHTS, sha256
+from repro.policies.embedded import PROVENANCE, WEIGHTS
 from repro.policies.family import make_model, make_tokenizer, non_embedding_parameters
 from repro.policies.recipes import RECIPES, SHIPPED, BaseRecipe
 from repro.seeds import derive_seed

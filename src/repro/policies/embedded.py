@@ -1,13 +1,13 @@
 """Base policies under ``bases/``: trained from scratch by a recipe, each with the provenance of its weights."""
 
-import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro.digests import sha256
 from repro.errors import BaseError, ConfigError
 from repro.paths import bases_dir
+from repro.policies.loose import refuse_loose
 from repro.policies.recipes import remedy
 from repro.policies.settings import PolicySettings
 
@@ -55,26 +55,13 @@ class EmbeddedBases:
         """
         path = bases_dir() / name / WEIGHTS
         try:
-            stat = path.stat()
+            return sha256(path)
         except OSError:
             present = sorted(folder.parent.name for folder in bases_dir().glob(f"*/{WEIGHTS}"))
             raise BaseError(
                 f"base policy {name!r} is missing: there is no {path}; "
                 f"present are {', '.join(present) or 'none'}; {remedy(name)}"
             ) from None
-        return _hashed(path, stat.st_size, stat.st_mtime_ns)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _hashed(path: Path, size: int, modified_ns: int) -> str:
-    """The same, kept: size and time of change are in the signature so that a changed file is hashed again."""
-    return sha256(path)
 
 
 def _load_whole(folder: Path) -> "Qwen2ForCausalLM":
@@ -93,11 +80,5 @@ def _load_whole(folder: Path) -> "Qwen2ForCausalLM":
         )
     logging.disable_progress_bar()  # of loading 27 small tensors
     model, found = Qwen2ForCausalLM.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
-    for what in ("missing", "unexpected", "mismatched"):
-        names = sorted(str(name) for name in found[f"{what}_keys"])
-        if names:
-            raise BaseError(
-                f"{folder / WEIGHTS} does not fit its config.json: {len(names)} {what} tensors, such as {names[0]}; "
-                "put back the two files that belong together"
-            )
+    refuse_loose(found, folder)
     return model

@@ -42,7 +42,10 @@ def sample_tokens(
     training = model.training
     model.eval()
     try:
-        tokens = _sample(model, pad_left(prompts, pad).to(model.device), samples, temperature, max_new_tokens, eos, pad)
+        # By length and not by token: a policy may pad with a token that is in its prompts too.
+        mask = pad_left([[1] * len(prompt) for prompt in prompts], 0).to(model.device)
+        rows = pad_left(prompts, pad).to(model.device)
+        tokens = _sample(model, rows, mask, samples, temperature, max_new_tokens, eos, pad)
     finally:
         model.train(training)
     ended = tokens == eos
@@ -51,10 +54,16 @@ def sample_tokens(
 
 
 def _sample(
-    model: PreTrainedModel, prompts: Tensor, samples: int, temperature: float, longest: int, eos: int, pad: int
+    model: PreTrainedModel,
+    prompts: Tensor,
+    mask: Tensor,
+    samples: int,
+    temperature: float,
+    longest: int,
+    eos: int,
+    pad: int,
 ) -> Tensor:
-    """Sampled tokens ``[B * samples, at most longest]`` after left-padded prompts ``[B, P]``."""
-    mask = (prompts != pad).long()
+    """Sampled tokens ``[B * samples, at most longest]`` after left-padded prompts ``[B, P]`` and their mask."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     cache = roomy_cache(model.config)
     logits = model(

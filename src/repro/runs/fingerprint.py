@@ -43,6 +43,9 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     "repro.checked": _always,
     "repro.runs.config": _always,
     "repro.policies.settings": _always,
+    # What a name is pinned to is in the identity.
+    "repro.pins": _always,
+    "repro.digests": _always,
     # Where checkpoints are and when one is made.
     "repro.runs.checkpoints": _always,
     "repro.runs.options": _always,
@@ -58,6 +61,8 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     "repro.trainer.config.CovGRPOConfig._check_updates": _always,
     "repro.trainer.alarms": _always,
     "repro.trainer.methods.base.CUI_2025": _always,
+    "repro.policies.templates.prompted": lambda config, device: config.policy.template == "plain",
+    "repro.policies.templates.R1_ZERO": lambda config, device: config.policy.template != "r1_zero",
     "repro.trainer.prime": lambda config, device: config.trainer.get("advantage_estimator") != "prime",
     "repro.trainer.probe": _no_probe,
     "repro.ops.torch_ops.vocab_covariance": _no_probe,

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from repro.policies.templates import in_template
 from repro.runs.config import RunConfig
 from repro.runs.evaluation import evaluate
 from repro.runs.stopwatch import Stopwatch
@@ -53,7 +54,7 @@ class Recorder(TrainerCallback):
                     model,
                     processing_class,
                     self.task,
-                    problems,
+                    in_template(problems, config.policy.template, processing_class),
                     samples=config.eval_samples_last if last else config.eval_samples,
                     temperature=config.eval_temperature,
                     max_completion_length=config.max_completion_length,

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from repro import policies
 from repro.errors import BaseError
+from repro.policies.templates import in_template
 from repro.runs import samplers
 from repro.runs.checkpointer import Checkpointer
 from repro.runs.config import RunConfig
@@ -107,6 +108,7 @@ def _train(
         prompts = -(-config.max_steps // config.updates_per_rollout) * config.prompts_per_rollout
         prompts *= args.filter_groups_max_attempts if args.filter_groups else 1
         problems = task.dataset("train", derive_seed("rollouts", config.seed), prompts)
+        problems = in_template(problems, config.policy.template, tokenizer)
         _check_vocabulary(config, tokenizer, problems["prompt"][0])
         trainer = StudyTrainer(
             model=model,
