@@ -10,6 +10,9 @@ TRAINER = "tests/trainer/test_methods.py"
 MONITOR = "tests/trainer/test_monitor.py"
 LOSSES = "tests/test_losses.py"
 TOKENS = "tests/ops/test_tokens.py"
+GRADIENTS = "tests/ops/test_gradients.py"
+BUDGET = "tests/trainer/test_gradient_budget.py"
+CRITERIA = "tests/trainer/test_tokens.py"
 CLAIMS = "tests/claims/test_claims.py"
 COMPARISON = "tests/claims/test_comparison.py"
 HEADLINE = "tests/claims/test_headline.py"
@@ -178,6 +181,106 @@ MUTANTS = (
         "level = places[left == threshold][: quota - len(above)]",
         "level = places[left == threshold][len(above) - quota :]",
         (TOKENS,),
+    ),
+    Mutant(
+        "gradient norm of the sampled token alone",
+        "ops/gradients.py",
+        "(missing.square() + others).sqrt()",
+        "missing",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        "rounding taken for gradient",
+        "ops/gradients.py",
+        "torch.minimum(others.clamp(min=0.0), missing.square())",
+        "others.clamp(min=0.0)",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        "gradient norm of a failing token negative",
+        "ops/gradients.py",
+        "coefficients.to(dtype).abs()",
+        "coefficients.to(dtype)",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        "clipped tokens have a gradient",
+        "losses.py",
+        "return torch.where(clipped, 0.0, -terms)",
+        "return -terms",
+        (GRADIENTS,),
+    ),
+    Mutant("delta forgotten in the gradient", "losses.py", "if delta is not None:", "if False:", (GRADIENTS,)),
+    Mutant("share of gradient floored", "ops/common.py", "rest + ratio[1] - 1", "rest", (GRADIENTS,)),
+    Mutant(
+        "share of the candidates' gradient alone",
+        "ops/torch_ops.py",
+        "target = share_of(sum_over_ranks(weights.sum(), group), ratio)",
+        "target = share_of(sum_over_ranks((weights * (keys > -torch.inf)).sum(), group), ratio)",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        "a token more than the share takes",
+        "ops/torch_ops.py",
+        "taken.cumsum(0) - taken < target",
+        "taken.cumsum(0) - taken <= target",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        "over ranks a token more than the share takes",
+        "ops/torch_ops.py",
+        "(left & (before < remaining))",
+        "(left & (before <= remaining))",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        "Clip-Cov takes other tokens that PPO clips",
+        "trainer/methods/pool.py",
+        "return ~self.excluded if among is None else among & ~self.excluded",
+        "return among",
+        (CRITERIA,),
+    ),
+    Mutant(
+        "STEER without the ratio",
+        "trainer/methods/pool.py",
+        "pool.coefficients * (1 - probability)",
+        "pool.advantages * (1 - probability)",
+        (CRITERIA,),
+    ),
+    Mutant(
+        "random tokens of any gradient sign",
+        "trainer/methods/pool.py",
+        "pool.drawn(among=pool.advantages > 0)",
+        "pool.drawn()",
+        (CRITERIA,),
+    ),
+    Mutant(
+        "budget of gradient ignored",
+        "trainer/trainer.py",
+        'if self.args.entropy_control_budget != "gradient":',
+        "if True:",
+        (BUDGET,),
+    ),
+    Mutant(
+        "gradient share of all tokens logged",
+        "trainer/monitor.py",
+        'self._add("selected gradient", selection.gradient, selected)',
+        'self._add("selected gradient", selection.gradient, keep)',
+        (BUDGET,),
+    ),
+    Mutant(
+        "gradient share of what is left logged",
+        "trainer/trainer.py",
+        'self._gradient_norms(now, before, inputs["advantages"], moments)',
+        'self._gradient_norms(now, before, batch["advantages"], moments)',
+        (BUDGET,),
+    ),
+    Mutant(
+        "gradient of the step taken for the rollout's",
+        "trainer/trainer.py",
+        "before = now if old is None else old",
+        "before = now",
+        (BUDGET,),
     ),
     Mutant(
         "every draw the same",

@@ -32,7 +32,14 @@ from repro.ops.common import broadcast_advantages, check_same_shape
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = ["clip_cov_advantages", "clip_cov_loss", "kl_cov_loss", "kl_cov_penalty", "policy_gradient_terms"]
+__all__ = [
+    "clip_cov_advantages",
+    "clip_cov_loss",
+    "kl_cov_loss",
+    "kl_cov_penalty",
+    "policy_gradient_coefficients",
+    "policy_gradient_terms",
+]
 
 
 def policy_gradient_terms(
@@ -64,6 +71,33 @@ def policy_gradient_terms(
     highest = None if epsilon_high is None else 1.0 + epsilon_high
     clipped_terms = -advantages * torch.clamp(ratio, lowest, highest)
     return torch.maximum(terms, clipped_terms), clipped_terms > terms
+
+
+def policy_gradient_coefficients(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    *,
+    epsilon_low: float,
+    epsilon_high: float,
+    delta: float | None = None,
+) -> Tensor:
+    """What the gradient of each token's log-probability is multiplied by in the PPO objective: r A, 0 where clipped.
+
+    Args:
+        log_probs, old_log_probs, advantages, epsilon_low, epsilon_high: as for `policy_gradient_terms`; infinity for no
+            clip on that side.
+        delta: TRL's bound on the ratio where the advantage is negative (two-sided clipping); None for none.
+
+    Returns:
+        `[B, T]`.
+    """
+    terms, clipped = policy_gradient_terms(
+        log_probs, old_log_probs, advantages, epsilon_low=epsilon_low, epsilon_high=epsilon_high
+    )
+    if delta is not None:
+        clipped = clipped | (torch.exp(log_probs - old_log_probs) > delta)
+    return torch.where(clipped, 0.0, -terms)
 
 
 def kl_cov_penalty(log_probs: Tensor, old_log_probs: Tensor, selected: Tensor, coef: float | Tensor = 1.0) -> Tensor:

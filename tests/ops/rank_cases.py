@@ -146,6 +146,30 @@ def check_counts(implementation: str) -> None:
             assert len(set(map(tuple, draws))) > 1  # a draw, not the largest
 
 
+def check_shares(implementation: str) -> None:
+    """Tokens that carry a share, by a score with ties and in a random order, whatever each rank holds."""
+    rank, world, group = dist.get_rank(), dist.get_world_size(), dist.group.WORLD
+    forced = {"group": group, "implementation": implementation}
+    taken = 0
+    for seed, (score, weight, mask, sizes) in enumerate(batches(world)):
+        mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+        # No finite number of binary digits, so that sums of floats would depend on the split.
+        weight = weight.abs().expand(score.shape) / 3
+        drawn = ops.draw_scores(mask, generator=torch.Generator().manual_seed(seed))
+        own = ops.draw_scores(mask[mine], generator=torch.Generator().manual_seed(seed + 1000 * rank), group=group)
+        assert torch.equal(own, drawn[mine])
+        for share in (0.0, 0.02, 0.3, 1.0):
+            for whole, part in ((score, score[mine]), (drawn, own)):
+                expected = ops.select_share(whole, weight, mask, share, implementation="reference")
+                assert torch.equal(ops.select_share(part, weight[mine], mask[mine], share, **forced), expected[mine])
+                taken += int(expected.sum())
+    assert taken > 50
+    # A NaN on the last rank is everyone's.
+    broken = torch.full((1, 2), float("nan") if rank == world - 1 else 1.0)
+    with pytest.raises(ValueError, match="1 unmasked score"):
+        ops.select_share(broken, torch.ones(1, 2), torch.tensor([[0, 1]]), 0.5, **forced)
+
+
 def check_losses() -> None:
     """Token-weighted, the ranks' losses and gradients add up to those of the whole batch."""
     rank, world, group = dist.get_rank(), dist.get_world_size(), dist.group.WORLD
@@ -180,6 +204,8 @@ def main(rank: str, world: str, store: str, implementation: str) -> None:
     check(implementation)
     check_counts(implementation)
     check_broken(implementation)
+    if implementation != "triton":
+        check_shares(implementation)
     if implementation == "torch":
         check_other_dtypes()
         check_losses()

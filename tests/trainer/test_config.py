@@ -30,6 +30,7 @@ OTHER = {
     "entropy_control": "kl_cov",
     "entropy_control_fraction": 0.004,
     "entropy_control_minimum": 2,
+    "entropy_control_budget": "gradient",
     "entropy_control_scope": "micro",
     "entropy_control_tokens": "random",
     "clip_cov_low": 0.5,
@@ -52,6 +53,7 @@ OTHER = {
 
 
 @pytest.mark.filterwarnings("ignore:clip_cov_.* is a setting of Clip-Cov:UserWarning")
+@pytest.mark.filterwarnings("ignore:entropy_control_minimum=2 has no effect:UserWarning")
 @pytest.mark.parametrize("by", ["command line", "yaml"])
 def test_every_field_goes_through_trls_parser(settings, tmp_path, by):
     assert set(OTHER) == {field.name for field in own_fields()}

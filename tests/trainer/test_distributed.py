@@ -39,6 +39,19 @@ METHODS = {
         "entropy_control_scope": "step",
         "entropy_control_tokens": "rare_failing",
     },
+    "kl_cov, high entropy, gradient, step": {
+        "entropy_control": "kl_cov",
+        "entropy_control_fraction": 0.1,
+        "entropy_control_budget": "gradient",
+        "entropy_control_scope": "step",
+        "entropy_control_tokens": "high_entropy",
+    },
+    "clip_cov, random tokens, gradient": {
+        "entropy_control": "clip_cov",
+        "entropy_control_fraction": 0.1,
+        "entropy_control_budget": "gradient",
+        "entropy_control_tokens": "random",
+    },
     "clip_cov, rollout": {
         "entropy_control": "clip_cov",
         "entropy_control_fraction": 0.05,

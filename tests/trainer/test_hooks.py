@@ -146,8 +146,13 @@ def test_nothing_private_is_used_beyond_the_table():
         CLIP_COV,
         KL_COV | {"entropy_control_tokens": "random", "kl_cov_adaptive": True},
         KL_COV | {"entropy_control_tokens": "rare_failing"},
+        KL_COV | {"entropy_control_tokens": "steer", "entropy_control_budget": "gradient"},
+        CLIP_COV | {"entropy_control_budget": "gradient"},
     ],
-    ids=["none", "kl_cov", "clip_cov", "kl_cov, random, adaptive", "kl_cov, rare failing"],
+    ids=[
+        *("none", "kl_cov", "clip_cov", "kl_cov, random, adaptive", "kl_cov, rare failing"),
+        *("kl_cov, steer, gradient", "clip_cov, gradient"),
+    ],
 )
 @pytest.mark.parametrize("scope", ["rollout", "step", "micro"])
 def test_no_host_synchronisation_beyond_trls(batch, monkeypatch, method, scope):

@@ -17,6 +17,7 @@ from .conftest import FixedGRPOTrainer, numbered_prompts, text_reward
 
 KL_COV = {"entropy_control": "kl_cov"}
 CLIP_COV = {"entropy_control": "clip_cov"}
+GRADIENT = KL_COV | {"entropy_control_budget": "gradient", "entropy_control_fraction": 0.08}
 ADAPTIVE = KL_COV | {"kl_cov_adaptive": True}
 ON_POLICY = {"steps_per_generation": 1}
 LONG = {"max_completion_length": 512}
@@ -28,7 +29,7 @@ REFUSED = [
     ({"entropy_control": None}, "entropy_control=None is unknown: choose one of none, clip_cov, kl_cov"),
     ({"entropy_control": ["kl_cov"]}, r"entropy_control=\['kl_cov'\] is unknown"),
     ({"entropy_control_scope": "batch"}, "entropy_control_scope='batch'.*rollout, step, micro"),
-    ({"entropy_control_tokens": "rare"}, "entropy_control_tokens='rare'.*covariance, random, .*, rare_failing"),
+    ({"entropy_control_tokens": "rare"}, "entropy_control_tokens='rare'.*method, covariance, random, .*, steer"),
     ({"ratio_clip": "ppo"}, "ratio_clip='ppo'.*method, epsilon, none"),
     ({"ratio_clip": False}, "ratio_clip=False is unknown: choose one of method, epsilon, none"),
     ({"advantage_estimator": "gae"}, r"advantage_estimator='gae'.*grpo, rloo, reinforce\+\+, prime"),
@@ -57,11 +58,33 @@ REFUSED = [
     (CLIP_COV | {"clip_cov_low": 5.0, "clip_cov_high": 1.0}, "clip_cov_low=5.0 is not under clip_cov_high=1.0"),
     (CLIP_COV | {"clip_cov_low": 1.0, "clip_cov_high": 1.0}, "clip_cov_low=1.0 is not under clip_cov_high=1.0"),
     (
-        CLIP_COV | {"entropy_control_tokens": "random"},
-        "entropy_control_tokens='random' is a setting of KL-Cov, and entropy_control='clip_cov': set "
-        "entropy_control='kl_cov', or leave it at 'covariance'",
+        {"entropy_control_tokens": "rare_failing"},
+        "entropy_control_tokens='rare_failing' names other tokens than a method's own, and entropy_control='none' "
+        "takes none: set entropy_control to 'clip_cov' or 'kl_cov', or leave it at 'method'",
     ),
-    ({"entropy_control_tokens": "rare_failing"}, "entropy_control_tokens='rare_failing'.*entropy_control='none': set"),
+    # a share of gradient
+    (KL_COV | {"entropy_control_budget": "grad"}, "entropy_control_budget='grad' is unknown: .* tokens, gradient"),
+    (
+        {"entropy_control_budget": "gradient"},
+        "entropy_control_budget='gradient' is of a selection, and entropy_control='none' makes none: set .*'tokens'",
+    ),
+    (
+        KL_COV | {"entropy_control_budget": "gradient"},
+        r"has no published fraction: set entropy_control_fraction to the share of the policy gradient.*0.08 is 8 %",
+    ),
+    (GRADIENT | {"entropy_control_fraction": 0}, "entropy_control_fraction=0: pass a fraction.*entropy_control='none'"),
+    (GRADIENT | {"entropy_control_fraction": 8}, "entropy_control_fraction=8: pass a fraction"),
+    (
+        GRADIENT | {"loss_type": "grpo"},
+        "takes tokens as equal, and loss_type='grpo' weighs .*: set loss_type to 'dapo' or 'dr_grpo'",
+    ),
+    (GRADIENT | {"loss_type": "bnpo"}, "loss_type='bnpo' weighs"),
+    (GRADIENT | {"top_entropy_quantile": 0.2}, "does not know of top_entropy_quantile=0.2.*to its default"),
+    (GRADIENT | {"off_policy_mask_threshold": 0.5}, "does not know of off_policy_mask_threshold=0.5"),
+    (
+        GRADIENT | {"use_vllm": True},
+        "does not know of vllm_importance_sampling_correction=True.*set vllm_importance_sampling_correction to False",
+    ),
     (
         CLIP_COV | {"entropy_control_scope": "step", "gradient_accumulation_steps": 3},
         "gradient_accumulation_steps=3 does not divide steps_per_generation x num_iterations = 4",
@@ -126,6 +149,14 @@ WARNED = [
         KL_COV | LONG | {"entropy_control_fraction": 0.02},
         "entropy_control_fraction=0.02 is 2 % of the tokens, up to 328 of the 16384 .*for 0.02 % pass 0.0002",
     ),
+    (
+        GRADIENT | {"entropy_control_minimum": 2},
+        "entropy_control_minimum=2 has no effect: a share of gradient takes a token wherever there is gradient",
+    ),
+    (
+        CLIP_COV | {"entropy_control_tokens": "random", "clip_cov_low": 0.5},
+        "clip_cov_low=0.5 has no effect with entropy_control_tokens='random': the band is of .*'method'",
+    ),
     ({"kl_cov_coef": 5.0}, "kl_cov_coef=5.0 is a setting of KL-Cov.*no effect: set entropy_control='kl_cov'"),
     (KL_COV | {"clip_cov_low": 0.5}, "clip_cov_low=0.5 is a setting of Clip-Cov.*no effect: set entropy_control='clip"),
     (
@@ -188,6 +219,10 @@ def test_there_are_fifty():
         KL_COV | {"entropy_target": 0.0, "use_adaptive_entropy": True},
         ADAPTIVE | {"entropy_control_tokens": "random", "kl_cov_coef": 0.5, "kl_cov_coef_min": 0.5},
         CLIP_COV | ON_POLICY,
+        CLIP_COV | {"entropy_control_tokens": "random"},
+        CLIP_COV | {"entropy_control_tokens": "steer", "entropy_control_scope": "step"},
+        GRADIENT | LONG | {"entropy_control_fraction": 0.5},
+        GRADIENT | {"entropy_control_fraction": 1.0, "loss_type": "dr_grpo"},
         CLIP_COV | {"entropy_control_scope": "micro", "gradient_accumulation_steps": 3},
         CLIP_COV | {"clip_cov_low": -math.inf, "clip_cov_high": math.inf},
         {"loss_type": "cispo", "importance_sampling_level": "sequence"},

@@ -71,6 +71,7 @@ def test_declared_metrics_are_the_logged_ones(train):
         "entropy_control": "kl_cov",
         "entropy_control_fraction": 0.04,
         "kl_cov_adaptive": True,
+        "entropy_control_budget": "gradient",
         "filter_groups": True,
     }
     logs = history(train(**run))
@@ -78,7 +79,7 @@ def test_declared_metrics_are_the_logged_ones(train):
     plain = {name for entry in history(train(FixedGRPOTrainer, GRPOConfig)) for name in entry}
     declared = {name for names in monitor.METRICS | filter_groups.METRICS for name in names}
     declared |= {name for method in METHODS.values() for name in method.logs}
-    assert logged - plain == declared and len(declared) == 29
+    assert logged - plain == declared and len(declared) == 30
     assert declared == set(re.findall(r"`(\w+/[\w.]+)`", docs.metrics() + docs.filtering()))
 
 

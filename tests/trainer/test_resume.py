@@ -21,6 +21,10 @@ RUNS = {
     "kl_cov, prime": KL_COV | {"advantage_estimator": "prime", "prime_learning_rate": 1e-3},
     "kl_cov, random tokens, adaptive": KL_COV
     | {"entropy_control_tokens": "random", "kl_cov_adaptive": True, "entropy_target": 4.0},
+    "clip_cov, random tokens, gradient": {
+        **{"entropy_control": "clip_cov", "entropy_control_tokens": "random"},
+        **{"entropy_control_budget": "gradient", "entropy_control_fraction": 0.1},
+    },
     "two epochs": KL_COV | {"rows": 8},
     "adaptive entropy": {"use_adaptive_entropy": True, "entropy_target": 2.0, "entropy_coef_delta": 0.01},
 }

@@ -1,11 +1,15 @@
 """KL-Cov on other tokens than the method's: as many, and which."""
 
+import math
+
 import pytest
 import torch
 
 from repro.losses import kl_cov_penalty
 from repro.ops import token_covariance
 from repro.trainer import CovGRPOTrainer
+from repro.trainer.methods.pool import SELECTORS
+from repro.trainer.moments import Moments
 
 from .conftest import history
 from .test_methods import KL_COV, places
@@ -15,6 +19,7 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
 LOG_PROBS = torch.tensor([[-5.0, -0.1, -4.0, -0.2, -3.0], [-1.0, -6.0, -0.5, -2.0, torch.nan]])
 ADVANTAGES = torch.tensor([1.0, -1.0])
 THIRD = KL_COV | {"entropy_control_fraction": 1 / 3, "allow_large_fraction": True}
+ENTROPIES = torch.tensor([[0.5, 3.0, 0.1, 1.0, 0.2], [2.0, 0.3, 2.5, 0.4, torch.nan]])
 # Mean log p is -21.8 / 9 = -2.42. Covariance, by how far log p is above it where A > 0 and below it where A < 0:
 # (0, 1) 2.06, (0, 3) 1.97, (0, 4) -0.51, ... and (1, 1) 3.98, (1, 3) -0.47, (1, 0) -1.58, (1, 2) -2.14.
 CHOSEN = {
@@ -22,11 +27,17 @@ CHOSEN = {
     "positive_advantage": {(0, 1), (0, 3), (0, 4)},
     "negative_advantage": {(1, 1), (1, 3), (1, 0)},
     "rare_failing": {(1, 1), (1, 3), (1, 0)},
+    "high_entropy": {(0, 1), (1, 2), (1, 0)},
+    # |(1 - p)(log p + H)|, |A| and the ratio being 1: (0, 0) .9933 x 4.5 = 4.5, (0, 1) .10 x 2.9 = .28,
+    # (0, 2) .98 x 3.9 = 3.8, (0, 4) .95 x 2.8 = 2.7, (1, 1) .9975 x 5.7 = 5.7, (1, 3) .86 x 1.6 = 1.4.
+    "steer": {(1, 1), (0, 0), (0, 2)},
 }
 
 
 def select(trainer, log_probs=LOG_PROBS, advantages=ADVANTAGES, mask=MASK):
-    return trainer._select(log_probs, log_probs, advantages, mask, mask.sum())
+    # Where a distribution is not asked for, its sum of squares counts for nothing.
+    moments = Moments(ENTROPIES, 2 * log_probs) if trainer.args.needs_moments else None
+    return trainer._select(log_probs, log_probs, advantages, mask, mask.sum(), moments)
 
 
 @pytest.mark.parametrize("tokens", CHOSEN)
@@ -73,6 +84,48 @@ def test_random_tokens_are_uniform(make):
     assert times.max() < 360
 
 
+def test_random_positive_tokens_are_uniform_among_those(make):
+    trainer = make(**THIRD, entropy_control_tokens="random_positive")
+    draws = torch.stack([select(trainer).selected for _ in range(600)])
+    assert (draws.sum((1, 2)) == 3).all() and not draws[:, 1].any()
+    # 3 of 5, 600 times: 360 of each, with a standard deviation of 12.
+    times = draws.sum(0)[0]
+    assert times.min() > 310 and times.max() < 410
+
+
+@pytest.mark.parametrize("tokens", [*CHOSEN, "random"])
+def test_clip_cov_drops_other_tokens_but_those_that_ppo_clips(make, tokens):
+    """A ratio of 3 is out of [0, 2]: with A > 0 that token has no gradient, with A < 0 it has."""
+    trainer = make(
+        entropy_control="clip_cov",
+        entropy_control_tokens=tokens,
+        entropy_control_fraction=1 / 3,
+        allow_large_fraction=True,
+    )
+    old = LOG_PROBS.clone()
+    old[0, 1] -= math.log(3.0)
+    old[1, 1] -= math.log(3.0)
+    moments = Moments(ENTROPIES, 2 * LOG_PROBS) if trainer.args.needs_moments else None
+    chosen = [places(trainer._select(LOG_PROBS, old, ADVANTAGES, MASK, MASK.sum(), moments).selected) for _ in "12345"]
+    assert not any((0, 1) in selected for selected in chosen)
+    if tokens == "random":
+        assert all(len(selected) == 3 for selected in chosen) and len(set(map(frozenset, chosen))) > 1
+    else:
+        # The next in each order takes the place of the one that is left out.
+        following = {"covariance": (1, 3), "positive_advantage": (0, 2), "high_entropy": (0, 3)}
+        expected = CHOSEN[tokens] - {(0, 1)} | ({following[tokens]} if (0, 1) in CHOSEN[tokens] else set())
+        assert all(selected == expected for selected in chosen)
+
+
+def test_steer_counts_the_ratio(make):
+    """|A r (1 - p)(log p + H)|: at a third of the ratio (0, 0) falls from 4.5 to 1.5, under (0, 4)'s 2.7."""
+    trainer = make(**THIRD, entropy_control_tokens="steer")
+    old = LOG_PROBS.clone()
+    old[0, 0] += math.log(3.0)
+    chosen = trainer._select(LOG_PROBS, old, ADVANTAGES, MASK, MASK.sum(), Moments(ENTROPIES, 2 * LOG_PROBS))
+    assert places(chosen.selected) == {(1, 1), (0, 2), (0, 4)}
+
+
 def test_random_tokens_come_from_the_trainers_generator(make):
     first, again = (make(**THIRD, entropy_control_tokens="random", seed=3) for _ in range(2))
     other = make(**THIRD, entropy_control_tokens="random", seed=4)
@@ -81,7 +134,7 @@ def test_random_tokens_come_from_the_trainers_generator(make):
     assert len({frozenset(chosen) for chosen in drawn[0]}) > 1
 
 
-@pytest.mark.parametrize("tokens", ["random", "positive_advantage", "negative_advantage", "rare_failing"])
+@pytest.mark.parametrize("tokens", [name for name in SELECTORS if name != "covariance"])
 @pytest.mark.parametrize("scope", ["rollout", "step", "micro"])
 def test_training_selects_as_many_and_penalises_them(train, tokens, scope):
     run = KL_COV | {"entropy_control_scope": scope, "gradient_accumulation_steps": 2}
@@ -90,14 +143,15 @@ def test_training_selects_as_many_and_penalises_them(train, tokens, scope):
     same = slice(2 if scope == "rollout" else 1)
     count, reference = (sum(entry["selected/count"] for entry in logs[same]) for logs in (found, expected))
     assert count == reference > 1
-    if tokens != "random":
-        assert found[0]["selected/positive_advantage"] == (tokens == "positive_advantage")
+    sign = {"random_positive": 1, "positive_advantage": 1, "negative_advantage": 0, "rare_failing": 0}
+    if tokens in sign:
+        assert found[0]["selected/positive_advantage"] == sign[tokens]
     total, largest = (
-        sum(entry["selected/covariance"] * entry["selected/count"] for entry in logs[same])
+        sum((entry["selected/covariance"] or 0) * entry["selected/count"] for entry in logs[same])
         for logs in (found, expected)
     )
     # In a step this small the tokens of largest covariance can all be of failing responses.
-    assert total < largest if tokens == "random" else total <= largest
+    assert total <= largest if tokens in ("negative_advantage", "rare_failing", "steer") else total < largest
     assert max(entry["penalty/mean"] for entry in found) > 0
 
 
@@ -113,6 +167,6 @@ def test_penalty_is_on_the_chosen_tokens(batch):
     assert trainer.monitor.collect()[0]["penalty/mean"] == pytest.approx(penalty.item(), rel=1e-4)
 
 
-def test_method_is_named_covariance(train):
+def test_the_methods_own_tokens_are_the_largest_covariance(train):
     assert history(train(**KL_COV)) == history(train(**KL_COV, entropy_control_tokens="covariance"))
     assert isinstance(train(CovGRPOTrainer, **KL_COV).control.coef, float)

@@ -35,6 +35,14 @@ CASES = {
     "kl_cov, step": KL_COV | SPLIT | {"entropy_control_scope": "step"},
     "kl_cov, micro": KL_COV | SPLIT | {"entropy_control_scope": "micro"},
     "kl_cov, random": KL_COV | {"entropy_control_tokens": "random"},
+    "kl_cov, high entropy, step": KL_COV
+    | SPLIT
+    | {"entropy_control_scope": "step", "entropy_control_tokens": "high_entropy"},
+    "clip_cov, gradient": CLIP_COV | {"entropy_control_budget": "gradient"},
+    "clip_cov, steer, gradient, micro": {
+        **{"entropy_control": "clip_cov", "entropy_control_tokens": "steer"},
+        **{"entropy_control_budget": "gradient", "entropy_control_scope": "micro"},
+    },
     "clip_cov, rollout": CLIP_COV,
     "clip_cov, step": CLIP_COV | SPLIT | {"entropy_control_scope": "step"},
     "clip_cov, micro": CLIP_COV | {"entropy_control_scope": "micro"},
@@ -50,6 +58,7 @@ def test_trains_on_and_claims_nothing(train, name):
         for metric in ("entropy/token_mean", "entropy/response_mean", "covariance/mean", "covariance/top_0.2"):
             assert entry[metric] is None
         assert [entry[f"ratio/{metric}"] for metric in ("mean", "min", "max", "kl")] == [None] * 4
+        assert entry.get("selected/gradient_share") is None
     for entry in (logs[3], logs[8]):
         assert entry["entropy/token_mean"] > 0 and entry["ratio/min"] > 0
 

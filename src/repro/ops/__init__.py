@@ -8,7 +8,8 @@ the quantity by which KL-Cov takes its top fraction and Clip-Cov draws from a ba
 
     H(pi') - H(pi)  ~  -Cov_{a ~ pi}(log pi(a), z'(a) - z(a)),     z = logits.
 
-Every operator has three implementations behind one function:
+A token's gradient (`token_gradient_norm`) has a closed form too, and `select_share` takes tokens in the order of any
+score until they carry a share of it. Every operator of covariance has three implementations behind one function:
 
 - `reference`: the definition, in the plainest torch, up to float64;
 - `torch`: fast on the CPU, and for any device;
@@ -43,12 +44,17 @@ from torch import Tensor
 
 from repro.ops import reference, torch_ops
 from repro.ops.common import (
+    accumulator_dtype,
     broadcast_advantages,
     check_quota,
     check_same_shape,
     check_tensors,
     compute_dtype,
+    draw_keys,
+    draw_seed,
+    sum_of_earlier_ranks,
 )
+from repro.ops.gradients import token_gradient_norm
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -56,11 +62,14 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 __all__ = [
+    "draw_scores",
     "implementation",
     "linear_vocab_covariance",
     "select_band",
+    "select_share",
     "select_top",
     "token_covariance",
+    "token_gradient_norm",
     "vocab_covariance",
 ]
 
@@ -230,6 +239,71 @@ def select_band(
         raise ValueError(f"low is {low} and high is {high}: pass bounds with low <= high")
     chosen = _choose(implementation, cov, mask, exclude)
     return chosen.select_band(cov, mask, ratio, low, high, exclude, minimum, generator, group)
+
+
+@torch.no_grad()
+def select_share(
+    score: Tensor,
+    weight: Tensor,
+    mask: Tensor,
+    share: float,
+    *,
+    group: ProcessGroup | None = None,
+    implementation: str | None = None,
+) -> Tensor:
+    """The tokens of largest score that it takes to carry a share of a weight, such as of the gradient's norm.
+
+    Tokens are taken from the largest score on, the lowest flat index first among equals and earlier ranks before later
+    ones, until their weights sum to `share` times the weight of all unmasked tokens of all ranks of `group`. The last
+    one taken reaches the share, so that a single token can exceed it. Weights are summed as whole numbers: the set is
+    the same for any split over ranks and any padding. `share` is read as a ratio, as `select_top` reads its fraction.
+
+    Args:
+        score: `[B, T]`, any float dtype. -inf is never taken, though its weight is part of the whole.
+        weight: `[B, T]`, 0 or more; a token of weight 0 is never taken.
+        mask: `[B, T]`, bool or 0/1.
+        share: between 0 and 1.
+        group: ranks whose tokens are one batch; None for this process alone. What they exchange does not grow with N.
+        implementation: `"reference"`, `"torch"` or `"triton"` (torch's); None lets the device decide.
+
+    Returns:
+        bool `[B, T]`: nothing where no token has a weight, and all that may be taken where they do not reach the share.
+
+    Raises:
+        ValueError: where shapes, devices or `share` do not fit; in eager mode on the CPU also where an unmasked score
+            is NaN or +inf, or a weight negative or not finite (elsewhere nothing is selected then).
+    """
+    check_same_shape(score=score, weight=weight, mask=mask)
+    ratio = check_quota(share, 0)
+    return _choose(implementation, score, weight, mask).select_share(score, weight, mask, ratio, group)
+
+
+@torch.no_grad()
+def draw_scores(
+    candidates: Tensor, *, generator: torch.Generator | None = None, group: ProcessGroup | None = None
+) -> Tensor:
+    """Random scores, by which `select_share` takes candidates in a uniformly random order.
+
+    A candidate's score is a hash of two words drawn from the generator and of its place among the candidates of all
+    ranks, as in `select_band`: the same order for any split over ranks and any padding.
+
+    Args:
+        candidates: bool `[B, T]`.
+        generator: on the device of `candidates`; None for that device's default one. Of several ranks the first one's
+            counts.
+        group: ranks whose candidates are in one order; None for this process alone.
+
+    Returns:
+        `[B, T]`, float64 (float32 on a device without it); -inf where no candidate is.
+
+    Raises:
+        ValueError: where `generator` is on another device.
+    """
+    seed = draw_seed(candidates.device, generator, group)
+    flat = candidates.reshape(-1)
+    before = sum_of_earlier_ranks(flat.sum(), group)
+    keys = draw_keys(flat.cumsum(0) - 1 + before, seed).to(accumulator_dtype(candidates.device))
+    return torch.where(flat, keys, -torch.inf).view(candidates.shape)
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 KEY_MASK = 0xFFFFFFFF
+WEIGHT_BITS = 36
+"""Of the largest weight in `whole_weights`: sums are exact up to 2^27 tokens, and a weight counts from 3e-11 of it."""
 
 
 def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
@@ -86,6 +88,26 @@ def device_quota(tokens: Tensor, ratio: tuple[int, int], minimum: int) -> Tensor
     return torch.clamp(torch.div(tokens * ratio[0], ratio[1], rounding_mode="floor"), min=minimum)
 
 
+def whole_weights(weight: Tensor, keep: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Weights times a power of two, rounded to whole numbers (int64) of up to 2^WEIGHT_BITS; 0 where not `keep`.
+
+    The power follows from the largest weight of all ranks. Sums of whole numbers are exact, so they do not depend on
+    how tokens are split over ranks or laid out.
+    """
+    wide = torch.where(keep, weight.to(accumulator_dtype(weight.device)), 0.0)
+    largest = torch.cat([wide.flatten(), wide.new_zeros(1)]).amax()
+    if group is not None:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
+    return torch.ldexp(wide, WEIGHT_BITS - torch.frexp(largest).exponent).round().long()
+
+
+def share_of(total: Tensor, ratio: tuple[int, int]) -> Tensor:
+    """The least whole number that is a fraction of `total` (int64) or more, in integer arithmetic."""
+    whole = torch.div(total, ratio[1], rounding_mode="floor")
+    rest = (total - whole * ratio[1]) * ratio[0]
+    return whole * ratio[0] + torch.div(rest + ratio[1] - 1, ratio[1], rounding_mode="floor")
+
+
 def may_read_values(*tensors: Tensor) -> bool:
     """Whether looking at a value on the host is free: eager mode on the CPU.
 
@@ -95,11 +117,11 @@ def may_read_values(*tensors: Tensor) -> bool:
     return not torch.compiler.is_compiling() and all(t.device.type == "cpu" for t in tensors)
 
 
-def raise_not_finite(count: int) -> None:
-    """Raise the ValueError for `count` NaN or infinite covariances at unmasked tokens."""
+def raise_not_finite(count: int, what: str = "covariance value(s) are NaN or infinite") -> None:
+    """Raise the ValueError for `count` values at unmasked tokens by which nothing can be selected."""
     raise ValueError(
-        f"{count} unmasked covariance value(s) are NaN or infinite: no selection is defined; look for the first NaN or "
-        "infinity in log_probs and advantages, or mask those tokens"
+        f"{count} unmasked {what}: no selection is defined; look for the first NaN or infinity in log_probs and "
+        "advantages, or mask those tokens"
     )
 
 

@@ -19,6 +19,7 @@ from repro.ops.common import (
     draw_seed,
     host_quota,
     raise_not_finite,
+    whole_weights,
 )
 
 if TYPE_CHECKING:
@@ -94,6 +95,28 @@ def select_band(
     keys = torch.zeros(cov.shape, dtype=torch.int64, device=cov.device)
     keys[candidates] = draw_keys(own + start, seed)
     return _largest(keys, candidates, quota, group)
+
+
+def select_share(
+    score: Tensor, weight: Tensor, mask: Tensor, ratio: tuple[int, int], group: ProcessGroup | None
+) -> Tensor:
+    keep = mask != 0
+    scores, start = _all_ranks(score[keep].to(compute_dtype(score)), group)
+    weights, _ = _all_ranks(weight[keep], group)
+    broken = int((scores.isnan() | (scores == torch.inf) | ~weights.isfinite() | (weights < 0)).sum())
+    if broken:
+        raise_not_finite(broken, "score(s) are NaN or inf, or their weight(s) negative, NaN or infinite")
+    whole = whole_weights(weights, torch.ones_like(weights, dtype=torch.bool), None).tolist()
+    target = -(-sum(whole) * ratio[0] // ratio[1])
+    chosen, reached = torch.zeros(len(whole), dtype=torch.bool, device=score.device), 0
+    for place in torch.sort(scores, descending=True, stable=True).indices.tolist():
+        if reached >= target or scores[place] == -torch.inf:
+            break
+        chosen[place] = whole[place] > 0
+        reached += whole[place]
+    selected = torch.zeros_like(keep)
+    selected[keep] = chosen[start : start + int(keep.sum())]
+    return selected
 
 
 def _log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,10 @@ from repro.ops.common import (
     host_quota,
     may_read_values,
     raise_not_finite,
+    share_of,
     sum_of_earlier_ranks,
     sum_over_ranks,
+    whole_weights,
 )
 
 if TYPE_CHECKING:
@@ -149,6 +151,27 @@ def select_band(
     return selected.view(cov.shape)
 
 
+def select_share(
+    score: Tensor, weight: Tensor, mask: Tensor, ratio: tuple[int, int], group: ProcessGroup | None
+) -> Tensor:
+    keys = score.to(compute_dtype(score)).reshape(-1)
+    keep = (mask != 0).reshape(-1)
+    flat = weight.reshape(-1)
+    broken = (keep & (keys.isnan() | (keys == torch.inf) | ~flat.isfinite() | (flat < 0))).sum()
+    broken = sum_over_ranks(broken, group)
+    if may_read_values(keys) and int(broken):
+        raise_not_finite(int(broken), "score(s) are NaN or inf, or their weight(s) negative, NaN or infinite")
+    weights = whole_weights(flat, keep & (broken == 0), group)
+    target = share_of(sum_over_ranks(weights.sum(), group), ratio)
+    eligible = (weights > 0) & (keys > -torch.inf)
+    if group is not None:
+        return _first_over_ranks(_ordered(keys), eligible, weights * eligible, target, group).view(score.shape)
+    order = torch.where(eligible, keys, -torch.inf).sort(descending=True, stable=True).indices
+    taken = (weights * eligible)[order]
+    chosen = (taken > 0) & (taken.cumsum(0) - taken < target)
+    return torch.zeros_like(eligible).scatter(0, order, chosen).view(score.shape)
+
+
 def _checked_quota(
     values: Tensor, keep: Tensor, ratio: tuple[int, int], minimum: int, group: ProcessGroup | None
 ) -> int | Tensor:
@@ -230,28 +253,37 @@ def _ordered(keys: Tensor) -> Tensor:
 
 
 def _largest_over_ranks(keys: Tensor, eligible: Tensor, quota: int | Tensor, group: ProcessGroup) -> Tensor:
-    """Mask of this rank's part of the `quota` largest integer `keys` among the `eligible` ones of all ranks.
+    """Mask of this rank's part of the `quota` largest integer `keys` among the `eligible` ones of all ranks."""
+    return _first_over_ranks(keys, eligible, eligible.long(), quota, group)
 
-    Among equals the earliest come first, in the order of ranks. What the ranks exchange does not grow with the number
-    of tokens: for each byte of the key one histogram, and once one count per rank.
+
+def _first_over_ranks(
+    keys: Tensor, eligible: Tensor, weights: Tensor, target: int | Tensor, group: ProcessGroup
+) -> Tensor:
+    """Mask of this rank's part of the largest integer `keys` of all ranks whose `weights` it takes to reach `target`.
+
+    Weights are positive whole numbers where `eligible` and 0 elsewhere. Among equals the earliest come first, in the
+    order of ranks. What the ranks exchange does not grow with the number of tokens: for each byte of the key one
+    histogram, and once one sum per rank.
     """
     left, above = eligible, torch.zeros_like(eligible)
-    remaining = torch.minimum(quota, sum_over_ranks(eligible.sum(), group))
+    remaining = torch.minimum(target, sum_over_ranks(weights.sum(), group))
     top_byte = keys.element_size() * 8 - 8
     for shift in range(top_byte, -1, -8):
         digit = (keys >> shift) & 0xFF
         if shift == top_byte:
             digit = digit ^ 0x80
-        counts = torch.zeros(257, dtype=torch.int64, device=keys.device)
-        counts.scatter_add_(0, torch.where(left, digit, 256).long(), torch.ones_like(digit, dtype=torch.int64))
-        counts = sum_over_ranks(counts[:256].contiguous(), group)
-        higher = counts.sum() - counts.cumsum(0)
-        bucket = ((higher < remaining) & (remaining <= higher + counts)).long().argmax(keepdim=True)
+        sums = torch.zeros(257, dtype=torch.int64, device=keys.device)
+        sums.scatter_add_(0, torch.where(left, digit, 256).long(), weights)
+        sums = sum_over_ranks(sums[:256].contiguous(), group)
+        higher = sums.sum() - sums.cumsum(0)
+        bucket = ((higher < remaining) & (remaining <= higher + sums)).long().argmax(keepdim=True)
         remaining = remaining - higher.gather(0, bucket).squeeze(0)
         above = above | (left & (digit > bucket))
         left = left & (digit == bucket)
-    earlier = sum_of_earlier_ranks(left.sum(), group)
-    return (above | (left & (left.cumsum(0) + earlier <= remaining))) & (quota > 0)
+    tied = torch.where(left, weights, 0)
+    before = tied.cumsum(0) - tied + sum_of_earlier_ranks(tied.sum(), group)
+    return (above | (left & (before < remaining))) & (target > 0)
 
 
 def vocab_covariance(logits: Tensor, x: Tensor, temperature: float) -> Tensor:

@@ -41,7 +41,9 @@ class BucketedForward(GRPOTrainer):
                 model, input_ids[rows, columns], attention_mask[rows, columns], keep, **kwargs
             )
             outputs = (log_probs,) if entropies is None else (log_probs, entropies)
-            computed.append(tuple(pad(output, (0, logits_to_keep - keep)) for output in outputs))
+            missing = logits_to_keep - keep
+            # Padding counts axes from the last one, and entropies may have one behind the tokens'.
+            computed.append(tuple(pad(output, (0, 0) * (output.ndim - 2) + (0, missing)) for output in outputs))
         back = torch.cat([rows for rows, _ in parts]).argsort()
         whole = [torch.cat(output)[back] for output in zip(*computed, strict=True)]
         return whole[0], (whole[1] if len(whole) > 1 else None), None

@@ -35,7 +35,7 @@ class Alarms:
     def _hear_floor(self, pool: float, count: float) -> None:
         """A fraction of the pool is under one token, so that the minimum decides."""
         fraction, minimum = self.config.entropy_control_fraction, self.config.entropy_control_minimum
-        if self._floor_said or fraction * pool >= 1:
+        if self._floor_said or fraction * pool >= 1 or self.config.entropy_control_budget == "gradient":
             return
         self._floor_said = True
         decides = (

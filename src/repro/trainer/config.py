@@ -10,6 +10,7 @@ from trl import GRPOConfig
 
 from repro.errors import ConfigError
 from repro.trainer.methods import METHODS, EntropyControl
+from repro.trainer.methods.pool import BUDGETS, ENTROPY_SELECTORS, SELECTORS
 from repro.trainer.presets import PRESETS, UPDATES
 from repro.trainer.settings import Choice, Rule, flag, number, rules, setting, whole
 
@@ -17,6 +18,8 @@ SCOPES = ("rollout", "step", "micro")
 RATIO_CLIPS = ("method", "epsilon", "none")
 ADVANTAGE_ESTIMATORS = ("grpo", "rloo", "reinforce++", "prime")
 LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo")
+ALIKE = ("dapo", "dr_grpo")
+"""Loss types in which every token of a rollout has the same weight."""
 LARGE_FRACTION = 0.05
 PERCENT = 0.01
 """From here on a fraction may have been meant as percent: the paper has 0.0002 to 0.002."""
@@ -67,6 +70,17 @@ class CovGRPOConfig(*(method.settings for method in METHODS.values() if method.s
         None,
         "Fraction of the tokens that is selected (0.002 is 0.2 %); by default the paper's at 7B, 0.0002 for Clip-Cov "
         "and 0.002 for KL-Cov.",
+    )
+    entropy_control_budget: Annotated[str, Choice(BUDGETS)] = setting(
+        "tokens",
+        "What the fraction is one of: tokens, or gradient (the norm of each token's policy gradient with respect to "
+        "its own logits, summed; for the comparison of methods at equal removed gradient, and without a default "
+        "fraction).",
+    )
+    entropy_control_tokens: Annotated[str, Choice(("method", *SELECTORS))] = setting(
+        "method",
+        "Tokens that are selected: method (KL-Cov's largest covariance, Clip-Cov's draw from its band) or, for "
+        f"research, {', '.join(list(SELECTORS)[:-1])} or {list(SELECTORS)[-1]}.",
     )
     entropy_control_minimum: Annotated[int, whole(0)] = setting(1, "Tokens selected at least, per selection.")
     entropy_control_scope: Annotated[str, Choice(SCOPES)] = setting(
@@ -121,9 +135,12 @@ class CovGRPOConfig(*(method.settings for method in METHODS.values() if method.s
             self._check_estimator()
         self._check_idle()
         if self.method.selects:
-            if self.entropy_control_fraction is None:
-                self.entropy_control_fraction = self.method.default_fraction
-            self._check_fraction()
+            if self.entropy_control_budget == "gradient":
+                self._check_gradient()
+            else:
+                if self.entropy_control_fraction is None:
+                    self.entropy_control_fraction = self.method.default_fraction
+                self._check_fraction()
             self._check_control()
             self.method.validate(self)
         elif self.on_policy and self.epsilon_high is not None:
@@ -178,6 +195,12 @@ class CovGRPOConfig(*(method.settings for method in METHODS.values() if method.s
     def effective_scope(self) -> str:
         """The scope of selection. On-policy a rollout is one step, and its log-probabilities are the current ones."""
         return "step" if self.entropy_control_scope == "rollout" and self.on_policy else self.entropy_control_scope
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether a selection needs more of the policy's distributions than the tokens' log-probabilities."""
+        by_entropy = self.entropy_control_tokens in ENTROPY_SELECTORS
+        return self.method.selects and (by_entropy or self.entropy_control_budget == "gradient")
 
     @property
     def clip_range(self) -> tuple[float, float]:
@@ -240,12 +263,27 @@ class CovGRPOConfig(*(method.settings for method in METHODS.values() if method.s
                 if isinstance(value, bool | str):
                     raise ConfigError(f"{what}: set entropy_control={name!r}, or leave it at {field.default!r}")
                 _warn(f"{what}, where it has no effect: set entropy_control={name!r}")
+        if self.entropy_control_tokens != "method" and not self.method.takes_tokens:
+            others = " or ".join(repr(name) for name, method in METHODS.items() if method.takes_tokens)
+            raise ConfigError(
+                f"entropy_control_tokens={self.entropy_control_tokens!r} names other tokens than a method's own, and "
+                f"{control} takes none: set entropy_control to {others}, or leave it at 'method'"
+            )
         defaults = {field.name: field.default for field in fields(self)}
         idle = {}
         if not self.method.selects:
             others = " or ".join(repr(name) for name, method in METHODS.items() if method.selects)
             for name in ("fraction", "minimum", "scope"):
                 idle[f"entropy_control_{name}"] = f"set entropy_control to {others}"
+            if self.entropy_control_budget == "gradient":
+                raise ConfigError(
+                    f"entropy_control_budget='gradient' is of a selection, and {control} makes none: set "
+                    f"entropy_control to {others}, or leave it at 'tokens'"
+                )
+        elif self.entropy_control_budget == "gradient":
+            idle["entropy_control_minimum"] = (
+                "a share of gradient takes a token wherever there is gradient, so unset it"
+            )
         if self.advantage_estimator != "prime":
             idle |= dict.fromkeys(("prime_beta", "prime_learning_rate"), "set advantage_estimator='prime'")
         if not self.filter_groups:
@@ -279,6 +317,31 @@ class CovGRPOConfig(*(method.settings for method in METHODS.values() if method.s
         # Where responses are so short that this is less than one token of each, a large fraction is what it takes.
         if length is not None and fraction * length >= 1:
             _warn(what)
+
+    def _check_gradient(self) -> None:
+        """What a share of gradient needs: to be given, and a loss whose gradient is that of its tokens alone."""
+        budget = "entropy_control_budget='gradient'"
+        if self.entropy_control_fraction is None:
+            raise ConfigError(
+                f"{budget} has no published fraction: set entropy_control_fraction to the share of the policy gradient "
+                "to select (0.08 is 8 %)"
+            )
+        if self.loss_type not in ALIKE:
+            raise ConfigError(
+                f"{budget} takes tokens as equal, and loss_type={self.loss_type!r} weighs them by the length of their "
+                f"response or the size of a micro-batch: set loss_type to {' or '.join(map(repr, ALIKE))}"
+            )
+        changed = {
+            "top_entropy_quantile": self.top_entropy_quantile < 1.0,
+            "off_policy_mask_threshold": self.off_policy_mask_threshold is not None,
+            "vllm_importance_sampling_correction": self.use_vllm and self.vllm_importance_sampling_correction,
+        }
+        for name, present in changed.items():
+            if present:
+                raise ConfigError(
+                    f"{budget} does not know of {name}={getattr(self, name)!r}, which takes gradient from tokens by "
+                    f"itself: set {name} to {'False' if getattr(self, name) is True else 'its default'}"
+                )
 
     def _check_estimator(self) -> None:
         if self.multi_objective_aggregation != "sum_then_normalize":

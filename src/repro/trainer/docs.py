@@ -53,8 +53,9 @@ def filtering() -> str:
 
 def tokens() -> str:
     """What ``entropy_control_tokens`` can be."""
-    rows = [(f'`"{name}"`', selector.__doc__.splitlines()[0]) for name, selector in SELECTORS.items()]
-    return table(("`entropy_control_tokens`", "tokens"), rows)
+    method = "those of the method: KL-Cov's largest covariance, Clip-Cov's draw from its band"
+    chosen = {"method": method} | {name: selector.__doc__.splitlines()[0] for name, selector in SELECTORS.items()}
+    return table(("`entropy_control_tokens`", "tokens"), [(f'`"{name}"`', text) for name, text in chosen.items()])
 
 
 TABLES = {table.__name__: table for table in (fields, metrics, filtering, tokens)}

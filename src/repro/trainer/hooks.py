@@ -31,6 +31,7 @@ HOOKS = (
         "_get_per_token_logps_and_entropies",
         "the forward pass; that of the loss alone has compute_entropy=True; returns log-probabilities and entropies",
         ("model", "input_ids", "attention_mask", "logits_to_keep"),
+        {"_get_per_token_logps_and_entropies": ("all_entropies.append(outputs.entropy[:, -logits_to_keep:])",)},
     ),
     Hook(
         "_compute_loss",
@@ -89,6 +90,11 @@ HOOKS = (
     Hook("_tag_names", "of the model card"),
     Hook("_name", "of the model card"),
     Hook("_paper", "title, arXiv number and citation of the model card"),
+    Hook(
+        "trl.trainer.utils.add_fused_lm_head",
+        "patches a model's forward, again where it is patched, and can return log_sum_sq_probs",
+        ("model", "temperature", "cast_lm_head_to_fp32", "outputs"),
+    ),
     Hook("trl.models.utils.disable_gradient_checkpointing", "for a forward pass without gradient", ("model",)),
     Hook("trl.trainer.utils.get_config_model_id", "the name that TRL gives its default output folder", ("config",)),
 )

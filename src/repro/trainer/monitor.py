@@ -40,6 +40,10 @@ METRICS = {
     tuple(f"selected/probability_{bucket}" for bucket in PROBABILITY_BUCKETS): "shares of the selected by probability "
     "when selected",
     ("selected/covariance",): "mean covariance of the selected when selected",
+    (
+        "selected/gradient_share",
+    ): "share of the summed norm of the tokens' policy gradients that the selected carry, at "
+    "current log-probabilities; only where `entropy_control_budget` is `gradient`",
     ("penalty/mean",): "what a method adds to the loss of a token, a mean over all tokens",
 }
 """Metrics and their meaning; entropies and penalties are in nats, covariances in nats times units of advantage."""
@@ -60,6 +64,7 @@ class Selection:
         log_probs: ``[B, T]``, on which they were selected.
         pool: 0-d: tokens that the selection chose from, on all ranks where it was over all ranks.
         penalty: ``[B, T]``: what the method adds to each token's loss.
+        gradient: ``[B, T]``: norm of each token's policy gradient, where the budget is one of gradient.
         metrics: what else the method logs of the step, 0-d and the same on all ranks.
     """
 
@@ -68,6 +73,7 @@ class Selection:
     log_probs: Tensor
     pool: Tensor
     penalty: Tensor | None = None
+    gradient: Tensor | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -192,6 +198,9 @@ class StepMonitor:
             self._add(name, selected & (probability >= low) & (probability < high))
         if selection.penalty is not None:
             self._add("penalty", selection.penalty.detach(), keep)
+        if selection.gradient is not None:
+            self._add("gradient", selection.gradient, keep)
+            self._add("selected gradient", selection.gradient, selected)
 
     def _metrics(self, covariance: Tensor, keep: Tensor) -> dict[str, Tensor]:
         """The metrics of a complete step from its sums and its tokens' covariances, 0-d and the same on all ranks."""
@@ -220,6 +229,8 @@ class StepMonitor:
             metrics["selected/covariance"] = total["selected covariance"] / total["selected"]
             for name in PROBABILITY_BUCKETS:
                 metrics[f"selected/probability_{name}"] = total[name] / total["selected"]
+        if "gradient" in total:
+            metrics["selected/gradient_share"] = total["selected gradient"] / total["gradient"]
         if "penalty" in total:
             metrics["penalty/mean"] = total["penalty"] / tokens
         for name in metrics.keys() - {"selected/count", "selected/pool"}:

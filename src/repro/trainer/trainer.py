@@ -18,6 +18,7 @@ advantage estimators put theirs. Where we differ from the authors' code:
 import inspect
 import os
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -33,7 +34,8 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id
 
 from repro.errors import ConfigError
-from repro.ops import token_covariance
+from repro.losses import policy_gradient_coefficients
+from repro.ops import token_covariance, token_gradient_norm
 from repro.ops.common import broadcast_advantages
 from repro.seeds import derive_seed
 from repro.trainer import advantages as estimators
@@ -42,6 +44,7 @@ from repro.trainer.alarms import Alarms
 from repro.trainer.config import CovGRPOConfig
 from repro.trainer.filter_groups import GroupFilteringTrainer
 from repro.trainer.methods.pool import Pool
+from repro.trainer.moments import Moments, add_moments, take_moments
 from repro.trainer.monitor import Selection, StepMonitor, all_ranks
 from repro.trainer.prime import ImplicitRewardModel
 
@@ -62,6 +65,7 @@ class CovGRPOTrainer(GroupFilteringTrainer):
 
     _tag_names = ("trl", "cov-grpo")
     _batch: dict[str, Any] | None = None
+    _scored: list[Moments] | None = None
     _sampler: Sampler | None = None
 
     def __init__(
@@ -82,6 +86,8 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         self._begin_filtering()
         config, device = self.args, self.accelerator.device
         self.epsilon_low, self.epsilon_high = config.clip_range
+        if config.needs_moments:
+            add_moments(self.model, temperature=self.temperature, cast_lm_head_to_fp32=config.cast_lm_head_to_fp32)
         self.generator = torch.Generator(device=device)
         self.generator.manual_seed(derive_seed("clip-cov draw", config.seed, self.accelerator.process_index))
         self.control = config.method(config, device)
@@ -111,11 +117,16 @@ class CovGRPOTrainer(GroupFilteringTrainer):
 
     def _completion_log_probs(self, model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
         """Log-probabilities of a batch's completions, ``[B, T]``."""
+        return self._forward(model, batch)[0]
+
+    def _forward(self, model: torch.nn.Module, batch: dict[str, Any], **asked: bool) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities of a batch's completions, and entropies where they are asked for."""
         input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         extra = {name: value for name, value in batch.items() if name in FORWARD_INPUTS}  # of images
         length = batch["completion_ids"].size(1)
-        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, length, **extra)[0]
+        outputs = super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, length, **extra, **asked)
+        return outputs[:2]
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         self._sampler = super()._get_train_sampler(dataset)
@@ -126,14 +137,18 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         return self._rewards_per_func
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        by_rollout = self.model.training and self.control.selects and self.args.effective_scope == "rollout"
+        self._scored = [] if by_rollout and self.args.needs_moments else None
         batch = super()._generate_and_score_completions(inputs)
+        # The first pass of those that score a rollout is of the policy that sampled it.
+        moments, self._scored = self._scored[0] if self._scored else None, None
         if not self.model.training:
             return batch
         if self.args.advantage_estimator != "grpo":
             batch["advantages"] = self._advantages(batch)
-        if self.control.selects and self.args.effective_scope == "rollout":
-            old = batch["old_per_token_logps"]
-            chosen = self._select(old, old, batch["advantages"], loss_mask(batch), batch["num_items_in_batch"])
+        if by_rollout:
+            old, size = batch["old_per_token_logps"], batch["num_items_in_batch"]
+            chosen = self._select(old, old, batch["advantages"], loss_mask(batch), size, moments)
             batch |= {"cov_selected": chosen.selected, "cov_covariance": chosen.covariance}
         return batch
 
@@ -162,15 +177,44 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         return advantages[rows]
 
     @torch.no_grad()
-    def _select(self, log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, size: Tensor) -> Selection:
+    def _select(
+        self,
+        log_probs: Tensor,
+        old: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        size: Tensor,
+        moments: Moments | None = None,
+    ) -> Selection:
         """The tokens that the method restricts, of a pool that this rank has all or a part of, ``[B, T]``."""
         group = None if self.args.effective_scope == "micro" else all_ranks(self.accelerator)
         advantages = broadcast_advantages(log_probs, advantages)
         covariance = token_covariance(log_probs, advantages, mask, group=group)
         fraction, minimum = self.args.entropy_control_fraction, self.args.entropy_control_minimum
         pool = Pool(log_probs, old, advantages, mask, covariance, fraction, minimum, self.generator, group)
+        if moments is not None:
+            pool = replace(
+                pool,
+                entropies=moments.entropies,
+                coefficients=self._coefficients(log_probs, old, advantages),
+                gradient=self._gradient_norms(log_probs, old, advantages, moments),
+            )
         self.alarms.seen = covariance, mask
         return Selection(self.control.select(pool), covariance, log_probs, size)
+
+    def _coefficients(self, log_probs: Tensor, old: Tensor, advantages: Tensor) -> Tensor:
+        """What the gradient of each token's log-probability is multiplied by in the policy gradient, ``[B, T]``."""
+        low, high = self.args.clip_range
+        return policy_gradient_coefficients(
+            log_probs, old, advantages, epsilon_low=low, epsilon_high=high, delta=self.args.delta
+        )
+
+    def _gradient_norms(self, log_probs: Tensor, old: Tensor, advantages: Tensor, moments: Moments) -> Tensor | None:
+        """Norm of each token's policy gradient with respect to its logits, ``[B, T]``, where the budget is of it."""
+        if self.args.entropy_control_budget != "gradient":
+            return None
+        coefficients = self._coefficients(log_probs, old, advantages)
+        return token_gradient_norm(log_probs, moments.log_sum_sq_probs, coefficients)
 
     def _pool_size(self, mask: Tensor) -> Tensor:
         tokens = mask.sum()
@@ -182,26 +226,44 @@ class CovGRPOTrainer(GroupFilteringTrainer):
         accumulation = self.current_gradient_accumulation_steps
         slices = len(self._buffered_inputs)
         batches = [self._buffered_inputs[(self._step + ahead) % slices] for ahead in range(accumulation)]
+        asked = {"compute_entropy": True} if self.args.needs_moments else {}
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            log_probs = torch.cat([self._completion_log_probs(model, batch) for batch in batches])
+            passes = [self._forward(model, batch, **asked) for batch in batches]
+        log_probs = torch.cat([outputs[0] for outputs in passes])
+        moments = take_moments(torch.cat([outputs[1] for outputs in passes])) if asked else None
         olds = [batch.get("old_per_token_logps") for batch in batches]
         old = log_probs if olds[0] is None else torch.cat(olds)
         mask = torch.cat([loss_mask(batch) for batch in batches])
         advantages = torch.cat([batch["advantages"] for batch in batches])
-        chosen = self._select(log_probs, old, advantages, mask, self._pool_size(mask))
+        chosen = self._select(log_probs, old, advantages, mask, self._pool_size(mask), moments)
         parts = [values.chunk(accumulation) for values in (chosen.selected, chosen.covariance, chosen.log_probs)]
         self._window.extend(Selection(*part, chosen.pool) for part in zip(*parts, strict=True))
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any):
-        outputs = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        outputs, moments = self._with_moments(*args, **kwargs)
+        if self._scored is not None and moments is not None:
+            self._scored.append(moments)
         # The loss's own forward pass is the only one that asks for entropies; TRL reads the advantages after it.
         if kwargs.get("compute_entropy") and self._batch is not None:
-            self._batch["cov_forward"] = outputs[:2]
+            self._batch["cov_forward"] = (*outputs[:2], moments)
             if self.control.selects:
-                self._control(self._batch, outputs[0].detach())
+                self._control(self._batch, outputs[0].detach(), moments)
         return outputs
 
-    def _control(self, batch: dict[str, Any], log_probs: Tensor) -> None:
+    def _with_moments(self, *args: Any, **kwargs: Any) -> tuple[tuple, Moments | None]:
+        """TRL's outputs of a forward pass, and the moments of one that asks for entropies or scores a rollout."""
+        policy_scores = self._scored is not None and args[0] is self.model
+        asked = kwargs.get("compute_entropy", False)
+        if not self.args.needs_moments or not (asked or policy_scores):
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs), None
+        log_probs, entropies, *rest = super()._get_per_token_logps_and_entropies(
+            *args, **(kwargs | {"compute_entropy": True})
+        )
+        moments = take_moments(entropies)
+        detached = Moments(*(values.detach() for values in moments))
+        return (log_probs, moments.entropies if asked else None, *rest), detached
+
+    def _control(self, batch: dict[str, Any], log_probs: Tensor, moments: Moments | None) -> None:
         """Put a micro-batch's selection into it, and the advantages that the method leaves."""
         advantages, mask, old = batch["advantages"], loss_mask(batch), batch.get("old_per_token_logps")
         if self.args.effective_scope == "rollout":
@@ -211,7 +273,7 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             selection = self._window.popleft()
         else:
             pool = self._pool_size(mask)
-            selection = self._select(log_probs, log_probs if old is None else old, advantages, mask, pool)
+            selection = self._select(log_probs, log_probs if old is None else old, advantages, mask, pool, moments)
         batch["cov_selection"] = selection
         batch["advantages"] = self.control.advantages(advantages, selection.selected)
 
@@ -226,11 +288,15 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             loss = super()._compute_loss(model, batch)
         finally:
             self._batch = None
-        (log_probs, entropies), mask = batch["cov_forward"], loss_mask(inputs)
+        (log_probs, entropies, moments), mask = batch["cov_forward"], loss_mask(inputs)
         old, selection = inputs.get("old_per_token_logps"), batch.get("cov_selection")
         if selection is not None:
             selection.penalty = self.control.penalty(log_probs, old, selection.selected)
             selection.metrics = self.control.metrics()
+            if moments is not None:
+                now = log_probs.detach()
+                before = now if old is None else old
+                selection.gradient = self._gradient_norms(now, before, inputs["advantages"], moments)
         if selection is not None and selection.penalty is not None:
             loss = loss + aggregate(
                 selection.penalty,

@@ -44,6 +44,7 @@ class EntropyControl:
     - ``settings``: a dataclass of the fields that the method brings into the config (see ``trainer.settings``).
     - ``default_fraction``: of the pool, where the config gives none.
     - ``clip_range``: how far the ratio may go below and above 1 with ``ratio_clip="method"``; None: as ``epsilon``.
+    - ``takes_tokens``: whether ``entropy_control_tokens`` can name other tokens than the method's own.
     - ``acts_on_policy``: whether it does anything where every update is made with the policy that sampled.
     - ``logs``: the metrics that it adds, with their meaning.
     - ``paper``: title, arXiv number and BibTeX, for the card of a trained model.
@@ -55,6 +56,7 @@ class EntropyControl:
     settings: ClassVar[type | None] = None
     default_fraction: ClassVar[float | None] = None
     clip_range: ClassVar[tuple[float, float] | None] = None
+    takes_tokens: ClassVar[bool] = False
     acts_on_policy: ClassVar[bool] = True
     logs: ClassVar[Mapping[str, str]] = MappingProxyType({})
     paper: ClassVar[Mapping[str, str] | None] = None

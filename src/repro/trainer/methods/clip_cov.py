@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -11,11 +12,11 @@ from torch import Tensor
 from repro.errors import ConfigError
 from repro.losses import clip_cov_advantages, policy_gradient_terms
 from repro.trainer.methods.base import CUI_2025, EntropyControl
+from repro.trainer.methods.pool import SELECTORS, Pool
 from repro.trainer.settings import number, setting
 
 if TYPE_CHECKING:
     from repro.trainer.config import CovGRPOConfig
-    from repro.trainer.methods.pool import Pool
 
 
 @dataclass
@@ -33,6 +34,7 @@ class ClipCov(EntropyControl, name="clip_cov"):
     settings = ClipCovSettings
     default_fraction = 2e-4  # section 4.3
     clip_range = (1.0, 1.0)  # as the authors ran it
+    takes_tokens = True
     paper = CUI_2025
 
     @classmethod
@@ -42,18 +44,31 @@ class ClipCov(EntropyControl, name="clip_cov"):
                 f"clip_cov_low={config.clip_cov_low} is not under clip_cov_high={config.clip_cov_high}: no token can "
                 "be between them; the paper has 1 and 5"
             )
+        if config.entropy_control_tokens != "method":
+            for field in fields(ClipCovSettings):
+                if getattr(config, field.name) != field.default:
+                    warnings.warn(
+                        f"{field.name}={getattr(config, field.name)!r} has no effect with entropy_control_tokens="
+                        f"{config.entropy_control_tokens!r}: the band is of entropy_control_tokens='method'",
+                        stacklevel=5,
+                    )
 
     def select(self, pool: Pool) -> Tensor:
         low, high = self.config.clip_range
         _, clipped = policy_gradient_terms(
             pool.log_probs, pool.old_log_probs, pool.advantages, epsilon_low=low, epsilon_high=high
         )
-        return pool.drawn(self.config.clip_cov_low, self.config.clip_cov_high, exclude=clipped)
+        pool = pool.without(clipped)
+        if self.config.entropy_control_tokens != "method":
+            return SELECTORS[self.config.entropy_control_tokens](pool)
+        return pool.drawn(self.config.clip_cov_low, self.config.clip_cov_high)
 
     def advantages(self, advantages: Tensor, selected: Tensor) -> Tensor:
         return clip_cov_advantages(advantages, selected)
 
-    def why_nothing(self, covariances: np.ndarray) -> str:
+    def why_nothing(self, covariances: np.ndarray) -> str | None:
+        if self.config.entropy_control_tokens != "method":
+            return None
         low, high = self.config.clip_cov_low, self.config.clip_cov_high
         least, median, most, largest = np.quantile(covariances, (0.0, 0.5, 0.99, 1.0))
         return (

@@ -17,7 +17,7 @@ from repro.losses import kl_cov_penalty
 from repro.ops.common import accumulator_dtype
 from repro.trainer.methods.base import CUI_2025, EntropyControl
 from repro.trainer.methods.pool import SELECTORS, Pool
-from repro.trainer.settings import Choice, flag, number, setting
+from repro.trainer.settings import flag, number, setting
 
 if TYPE_CHECKING:
     from repro.trainer.config import CovGRPOConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class KLCovSettings:
-    """The penalty's weight, what moves it, and the tokens it is on.
+    """The penalty's weight and what moves it.
 
     At a gain of 0.5 an entropy 20 % under the target doubles the weight in 7 steps, about a rollout: a tenth of that
     lets the entropy fall far before the weight has grown. The lower bound is the paper's weight, so that a start far
@@ -33,11 +33,6 @@ class KLCovSettings:
     restores it.
     """
 
-    entropy_control_tokens: Annotated[str, Choice(SELECTORS)] = setting(
-        "covariance",
-        "Tokens that KL-Cov penalises, always as many: covariance (the method) or, for research, random, "
-        "positive_advantage, negative_advantage or rare_failing.",
-    )
     kl_cov_coef: Annotated[float, number(0)] = setting(1.0, "Weight of KL-Cov's penalty.")
     kl_cov_adaptive: Annotated[bool, flag()] = setting(
         False, "Move that weight, from kl_cov_coef on, so that the entropy holds entropy_target."
@@ -64,6 +59,7 @@ class KLCov(EntropyControl, name="kl_cov"):
     settings = KLCovSettings
     default_fraction = 2e-3  # section 4.3, at 7B
     clip_range = (math.inf, math.inf)  # Listing 1
+    takes_tokens = True
     acts_on_policy = False
     logs = MappingProxyType(
         {"kl_cov/coefficient": "the weight of KL-Cov's penalty in that step, where a controller moves it"}
@@ -100,7 +96,8 @@ class KLCov(EntropyControl, name="kl_cov"):
             )
 
     def select(self, pool: Pool) -> Tensor:
-        return SELECTORS[self.config.entropy_control_tokens](pool)
+        tokens = self.config.entropy_control_tokens
+        return SELECTORS["covariance" if tokens == "method" else tokens](pool)
 
     def penalty(self, log_probs: Tensor, old_log_probs: Tensor, selected: Tensor) -> Tensor:
         return kl_cov_penalty(log_probs, old_log_probs, selected, self.coef)
