@@ -375,10 +375,7 @@ def _power(points: Trajectory) -> Predictor:
     def loss(log_p: float) -> float:
         return _projected_loss(points.entropy ** np.exp(log_p), points.reward)
 
-    grid = np.linspace(np.log(0.05), np.log(8), 60)
-    best = int(np.argmin([loss(log_p) for log_p in grid]))
-    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)])
-    power = float(np.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x))
+    power = float(np.exp(_least(loss, np.linspace(np.log(0.05), np.log(8), 60))))
     b, slope = _line(points.entropy**power, points.reward)
     return lambda step, entropy: b + slope * entropy**power
 
@@ -417,6 +414,32 @@ def _projected_loss(x: np.ndarray, y: np.ndarray) -> float:
     return 1 - float(centred @ target) ** 2 / (norm * total)
 
 
+def _line_in_steps(points: Trajectory) -> Predictor:
+    """R = b - a step."""
+    b, slope = _line(points.step, points.reward)
+    return lambda step, entropy: b + slope * step
+
+
+def _exponential_in_steps(points: Trajectory) -> Predictor:
+    """R = b - a exp(-step / tau), the best tau by search from a tenth of the first step to ten times the last."""
+    _need(points, 4, "the exponential in steps")
+    ends = np.log(0.1 * points.step[points.step > 0][0]), np.log(10 * points.step[-1])
+
+    def loss(log_tau: float) -> float:
+        return _projected_loss(np.exp(-points.step / np.exp(log_tau)), points.reward)
+
+    tau = float(np.exp(_least(loss, np.linspace(*ends, 60))))
+    b, slope = _line(np.exp(-points.step / tau), points.reward)
+    return lambda step, entropy: b + slope * np.exp(-step / tau)
+
+
+def _least(loss: Callable[[float], float], grid: np.ndarray) -> float:
+    """Where a loss is least: the best of a grid, and the best between its neighbours."""
+    best = int(np.argmin([loss(one) for one in grid]))
+    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)])
+    return float(optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
+
+
 def _last_value(points: Trajectory) -> Predictor:
     """The last value seen, for ever."""
     value = float(points.reward[-1])
@@ -427,6 +450,11 @@ FORMS: Mapping[str, Callable[[Trajectory], Predictor]] = MappingProxyType(
     {"law": _law, "linear in H": _linear, "power of H": _power, "sigmoid in steps": _sigmoid, "last value": _last_value}
 )
 """The law and its rivals: each is fitted to a `Trajectory` and gives performance for steps and entropies."""
+
+IN_STEPS: Mapping[str, Callable[[Trajectory], Predictor]] = MappingProxyType(
+    {"exponential in steps": _exponential_in_steps, "line in steps": _line_in_steps}
+)
+"""Curves of time alone, which know no entropy: what any two quantities that level off together share."""
 
 
 class Prediction(NamedTuple):

@@ -1,7 +1,8 @@
 """Curves of a run, their levels, and runs of several arms beside each other: what measures and figures read of records.
 
 Quantities are `entropy` (nats, the paper's Eq. 5: mean over responses of their tokens' mean), `token_entropy` (nats,
-mean over tokens), `length` (tokens of a sampled response) and `accuracy` (a fraction, mean@k on the validation set).
+mean over tokens), `length` (tokens of a sampled response), `accuracy` (a fraction, mean@k on the validation set at
+temperature 1) and `greedy_accuracy` (the same of one greedy response).
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from repro.runs import Run
 
 ACCURACY, ENTROPY = "accuracy/mean", "entropy/response_mean"
 BY_ROLLOUT = {"entropy": ENTROPY, "token_entropy": "entropy/token_mean", "length": "completions/mean_length"}
+BY_EVALUATION = {"accuracy": ACCURACY, "greedy_accuracy": "accuracy/greedy"}
 # What is known of a rollout stands at its first update only.
 ONCE_A_ROLLOUT = ("length",)
 
@@ -38,13 +40,14 @@ def column(run: Run, frame: pd.DataFrame, name: str, *, gaps: bool = False) -> n
 def curve(run: Run, quantity: str, steps: int | None = None) -> pd.DataFrame:
     """Columns `step` (updates made) and `quantity`, of what was measured in the first `steps` steps (all if None).
 
-    Accuracy has a row per evaluation. The others have one per rollout, which is the mean over its updates, `step` too:
+    Accuracies have a row per evaluation. The others have one per rollout, the mean over its updates, `step` too:
     together they see each of its responses once. Row s of the metrics is measured before update s, at s - 1 made.
     """
     steps = run.config.max_steps if steps is None else steps
-    if quantity == "accuracy":
+    if quantity in BY_EVALUATION:
         rows = run.evaluations[run.evaluations["step"] <= steps]
-        return pd.DataFrame({"step": rows["step"].to_numpy(np.float64), quantity: column(run, rows, ACCURACY)})
+        values = column(run, rows, BY_EVALUATION[quantity])
+        return pd.DataFrame({"step": rows["step"].to_numpy(np.float64), quantity: values})
     rows = run.metrics[run.metrics["step"] <= steps]
     made = rows["step"].to_numpy() - 1
     values = column(run, rows, BY_ROLLOUT[quantity], gaps=quantity in ONCE_A_ROLLOUT)

@@ -1,8 +1,9 @@
 """Claim 2: performance follows entropy by the law R = -a exp(H) + b.
 
-Along a run, R is validation accuracy (a fraction) and H `entropy/response_mean` (nats), each rollout's updates averaged
-and interpolated to the step of the evaluation; before the first rollout's middle it is the first rollout's. Runs that
-are compared are cut to the steps that all of them have, and paired by seed.
+Along a run, R is validation accuracy (a fraction; its `decoding` is that of responses `sampled` at temperature 1, as
+the policy's entropy is, or `greedy`) and H `entropy/response_mean` (nats), each rollout's updates averaged and
+interpolated to the step of the evaluation; before the first rollout's middle it is the first rollout's. Runs that are
+compared are cut to the steps that all of them have, and paired by seed.
 
 Fits need a stretch over which entropy falls by at least `minimum` nats; without one there is `NoEffect`, for a and b
 cannot be told apart.
@@ -25,6 +26,8 @@ from repro.claims.registry import per_seed, pooled
 from repro.runs import Run
 
 COEFFICIENTS = ("a", "b", "ceiling")
+DECODINGS = {"sampled": "accuracy", "greedy": "greedy_accuracy"}
+"""Quantities of `repro.claims.curves` by the decoding of the responses that R judges."""
 PAPER_STEPS = 288
 """Gradient steps of the 36 rollouts that the paper fits, at the 8 updates per rollout of Fig. 11."""
 
@@ -33,17 +36,20 @@ _COEFFICIENT_ERROR = {"a": 0.03, "b": 0.01}  # Of a as a share, of b as a fracti
 _READINGS = 999
 
 
-def trajectory(run: Run, steps: int | None = None, entropy: str = "entropy") -> Trajectory:
+def trajectory(run: Run, steps: int | None = None, entropy: str = "entropy", decoding: str = "sampled") -> Trajectory:
     """The evaluations of a run up to `steps` (the whole run if None), with `entropy` or `token_entropy`.
 
     Raises:
         NoEffect: fewer than three evaluations, which no law can be fitted to.
+        ClaimError: a decoding that evaluations do not have.
     """
-    accuracy = curve(run, "accuracy", steps)
+    if decoding not in DECODINGS:
+        raise ClaimError(f"evaluations have no decoding {decoding!r}; choose from {', '.join(DECODINGS)}")
+    accuracy = curve(run, DECODINGS[decoding], steps)
     if len(accuracy) < 3:
         raise NoEffect(f"{len(accuracy)} evaluations, but a law needs at least 3")
     at, path = accuracy["step"].to_numpy(), curve(run, entropy, steps)
-    return Trajectory(at, np.interp(at, path["step"], path[entropy]), accuracy["accuracy"].to_numpy())
+    return Trajectory(at, np.interp(at, path["step"], path[entropy]), accuracy[DECODINGS[decoding]].to_numpy())
 
 
 def _check_fall(points: Trajectory, minimum: float) -> None:
@@ -52,18 +58,29 @@ def _check_fall(points: Trajectory, minimum: float) -> None:
         raise NoEffect(f"entropy changed by {fall:.3f} nat over the fitted stretch, less than {minimum:g}")
 
 
-def fit_run(run: Run, minimum: float, steps: int | None = None, entropy: str = "entropy") -> LawFit:
+def fit_run(
+    run: Run, minimum: float, steps: int | None = None, entropy: str = "entropy", decoding: str = "sampled"
+) -> LawFit:
     """The law fitted to the evaluations of a run up to `steps`; a and b are fractions.
 
     Raises:
         NoEffect: too few evaluations, or entropy that changes by less than `minimum` nats over them.
     """
-    points = trajectory(run, steps, entropy)
+    return fit_points(trajectory(run, steps, entropy, decoding), minimum)
+
+
+def fit_points(points: Trajectory, minimum: float) -> LawFit:
+    """The law fitted to evaluations.
+
+    Raises:
+        NoEffect: entropy that changes by less than `minimum` nats over them.
+    """
     _check_fall(points, minimum)
     return law.fit_law(points.entropy, points.reward)
 
 
-def _coefficient(fit: LawFit, name: str) -> float:
+def coefficient_of(fit: LawFit, name: str) -> float:
+    """A fit's a, b or ceiling, or a ClaimError naming those."""
     if name not in COEFFICIENTS:
         raise ClaimError(f"the law has no coefficient {name!r}; choose from {', '.join(COEFFICIENTS)}")
     return float(getattr(fit, name))
@@ -97,8 +114,8 @@ def predict(points: Trajectory, until: float, form: str, minimum: float) -> Pred
         raise NoEffect(str(error)) from error
 
 
-def _early(run: Run, fraction: float, minimum: float, form: str = "law") -> Prediction:
-    return predict(trajectory(run), fraction * run.config.max_steps, form, minimum)
+def _early(run: Run, fraction: float, minimum: float, form: str = "law", decoding: str = "sampled") -> Prediction:
+    return predict(trajectory(run, decoding=decoding), fraction * run.config.max_steps, form, minimum)
 
 
 def _half(run: Run, consumed: float, points: int, minimum: float, form: str = "law") -> Prediction:
@@ -116,9 +133,9 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 
 @per_seed
-def fit_r2(run: Run, *, minimum: float) -> float:
+def fit_r2(run: Run, *, minimum: float, decoding: str = "sampled") -> float:
     """Share of the variance of accuracy along the run that the law explains."""
-    fit = fit_run(run, minimum)
+    fit = fit_run(run, minimum, decoding=decoding)
     if not np.isfinite(fit.r2):
         raise NoEffect("accuracy does not vary")
     return fit.r2
@@ -149,7 +166,7 @@ def fit_against(run: Run, *, rival: str, minimum: float) -> float:
 @per_seed
 def coefficient(run: Run, *, coefficient: str, minimum: float) -> float:
     """a, b or the ceiling b - a of the whole run's fit, as a fraction of accuracy."""
-    return _coefficient(fit_run(run, minimum), coefficient)
+    return coefficient_of(fit_run(run, minimum), coefficient)
 
 
 @per_seed
@@ -168,9 +185,9 @@ def which_entropy(run: Run, *, minimum: float) -> float:
 
 
 @per_seed
-def early_rmse(run: Run, *, fraction: float, minimum: float) -> float:
+def early_rmse(run: Run, *, fraction: float, minimum: float, decoding: str = "sampled") -> float:
     """RMSE over the rest of the law fitted on the first `fraction` of training."""
-    return _early(run, fraction, minimum).rmse
+    return _early(run, fraction, minimum, decoding=decoding).rmse
 
 
 @per_seed
@@ -207,7 +224,7 @@ def relative_gap(reference: Run, other: Run, name: str, minimum: float) -> float
         NoEffect: no fit, or a reference coefficient that is not positive.
     """
     steps = common_steps([reference, other])
-    ours, base = (_coefficient(fit_run(run, minimum, steps), name) for run in (other, reference))
+    ours, base = (coefficient_of(fit_run(run, minimum, steps), name) for run in (other, reference))
     if base <= 0:
         raise NoEffect(f"the reference's {name} is {base:.3f}, not positive")
     return (ours - base) / base
@@ -275,7 +292,7 @@ def size_fits(runs: Sequence[Run], minimum: float) -> tuple[np.ndarray, list[Law
 
 def _sizes(runs: Sequence[Run], name: str, minimum: float) -> tuple[np.ndarray, list[float]]:
     size, fits = size_fits(runs, minimum)
-    return size, [_coefficient(fit, name) for fit in fits]
+    return size, [coefficient_of(fit, name) for fit in fits]
 
 
 @per_seed
