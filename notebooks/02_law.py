@@ -30,11 +30,14 @@ seeds: list[int] | None = None
 from repro import claims
 from repro.book import display
 from repro.book.figures import law as figures
+from repro.book.figures import law_null
 from repro.runs import load_or_train
 from repro.runs.profiles import load_profile
 
 ledger = claims.load_ledger()
-entries = [ledger.claim(name) for name in ("law", "law_control", "law_paper")]
+entries = [
+    ledger.claim(name) for name in ("law", "law_null", "law_control", "law_paper")
+]
 loaded = load_profile(profile)
 names = dict.fromkeys(arm for entry in entries for arm in entry.arms)
 groups = {
@@ -107,6 +110,20 @@ display.table(figures.coefficients_table(algorithms))
 display.table(figures.sizes_table(sizes))
 display.table(figures.trend_table(sizes))
 display.table(figures.coefficients_table(data))
+
+# %% [markdown]
+# ## Null models
+#
+# The same fit with the wrong entropy, or with none.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-null", "caption": "{glue:text}`null_models_caption:s`"}, "image": {"alt": "Dots per seed for the law and five null models: the share of the variance of accuracy that each explains, sampled and greedy."}}
+display.show(
+    law_null.null_models(grpo),
+    null_models_caption=law_null.null_models_caption(grpo),
+)
+
+# %% tags=["hide-input"]
+display.table(law_null.null_table(grpo))
 
 # %% [markdown]
 # ## Entropy under control

@@ -658,6 +658,9 @@ def test_spelled_intervals(interval, unit, text):
 
 def test_criteria_in_words():
     assert Criterion(at_least=0.5).text("share") == "at least 50 %"
+    assert Criterion(at_least=-0.027, at_most=1 / 12).text("share") == "at least -2.7 % and at most 8.33 %"
+    assert Criterion(at_most=0.0135).text("points") == "at most 1.35 points"
+    assert Criterion(at_most=2).text("ratio") == "at most 2 x"
     assert Criterion(at_least=0.1, at_most=0.25).text("nat") == "at least 0.1 nat and at most 0.25 nat"
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from repro import claims
 from repro.analysis import law
+from repro.book.figures import law_null as figures
 from repro.claims import ClaimError, NoEffect
 from repro.claims.measures import law as measures
 from repro.claims.measures import law_null
@@ -110,9 +111,8 @@ def test_residuals_are_compared_seed_by_seed(made):
     found = law_null.null_against(runs, model="line in steps", minimum=0.05)
     assert found.estimate == pytest.approx(np.mean([one.own_rmse / one.rmse for one in fits])) and found.n == 3
     assert found.estimate < 0.3
-    exact = made(reward=lambda x: 0.2 + 0.5 * x)
     with pytest.raises(NoEffect, match="the error to compare with is zero"):
-        law_null.null_against([exact], model="line in steps", minimum=0.05)
+        assert law_null.Fits(0.1, 0.0, 1.0).ratio
 
 
 def test_greedy_accuracy_is_another_performance(made):
@@ -169,3 +169,24 @@ def test_the_ledger_asks_of_every_null_model():
     asked = {part.arguments["model"] for part in entry.subclaims if part.measure == "null_r2"}
     assert asked == set(law_null.NULLS)
     assert entry.written.isoformat() == "2026-11-24"
+
+
+# What the page shows of them.
+
+
+def test_the_figure_has_every_model_for_both_decodings(made):
+    runs = [made(seed, rate=12 - seed, greedy=lambda x: 0.4 + 0.5 * (np.asarray(x) > 0)) for seed in range(3)]
+    table = figures.qualities(runs)
+    assert table.groupby("decoding")["model"].nunique().to_dict() == {"greedy": 6, "sampled": 6}
+    # One seed has no other to take the entropy of; what is left out of the table is left out of the figure.
+    assert figures.qualities(runs[:1])["model"].nunique() == 5
+    own = table[(table["model"] == "own entropy") & (table["decoding"] == "sampled")]
+    assert own["r2"].tolist() == pytest.approx([1, 1, 1]) and own["ratio"].tolist() == [1, 1, 1]
+    [axes] = figures.null_models(runs).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["own entropy", *law_null.NULLS]
+    dots = [line.get_xdata() for line in axes.lines if line.get_label() == "R of greedy responses"]
+    np.testing.assert_allclose(dots[0], 100 * table[table["decoding"] == "greedy"]["r2"].to_numpy()[:3])
+    assert "n = 3 seeds" in figures.null_models_caption(runs)
+    words = figures.null_table(runs)
+    assert len(words) == 12 and words["n"].tolist() == [3] * 12
+    assert words["R²"][0] == "100 % (100 to 100 %)"

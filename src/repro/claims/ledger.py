@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from repro.checked import Checked
 from repro.claims.errors import ClaimError
 from repro.claims.registry import MEASURES
-from repro.claims.words import spell
+from repro.claims.words import spell_limit
 
 # Parts of a run or of its tokens, wherever a measure takes them.
 _PARTS = ("fraction", "window")
@@ -114,7 +114,7 @@ class Criterion(Checked):
     def text(self, unit: str) -> str:
         """The range in words, in the ledger's unit: 'at least 50 %'."""
         ends = [("at least", self.at_least), ("at most", self.at_most)]
-        return " and ".join(f"{word} {spell(value, unit)}" for word, value in ends if value is not None)
+        return " and ".join(f"{word} {spell_limit(value, unit)}" for word, value in ends if value is not None)
 
 
 class Change(Checked):

@@ -103,9 +103,14 @@ def section(profile: str, findings: Sequence[Finding]) -> str:
         level=f"{100 * LEVEL:g} %",
     )
     ledger = load_ledger()
-    said = {claim.id: headline(claim, findings) for claim in ledger.claims}
+    measured = {finding.claim for finding in findings}
+    said = {claim.id: headline(claim, findings) for claim in ledger.claims if claim.id in measured}
     parts = {name: _Claim(one, [each for each in findings if each.claim == name]) for name, one in said.items()}
-    rows = [(claim.number, claim.title, said[claim.id]) for claim in ledger.claims if claim.kind is Kind.CLAIM]
+    rows = [
+        (claim.number, claim.title, said[claim.id])
+        for claim in ledger.claims
+        if claim.id in said and claim.kind is Kind.CLAIM
+    ]
     template = (paths.configs_dir() / "results.md").read_text(encoding="utf-8")
     text = template.format(study=study, table=_table(rows), **parts)
     return "\n".join(line if line.startswith("|") else _filled(line) for line in text.strip().splitlines())

@@ -18,6 +18,13 @@ def spell(value: float, unit: str) -> str:
     return f"{_figures(value, unit)} {_sign(unit)}".rstrip()
 
 
+def spell_limit(value: float, unit: str) -> str:
+    """An end of a range: as `spell`, but with three figures in shares and points too, as '2.7 %' and '0.5 points'."""
+    if unit in (_SHARE, _POINTS):
+        return f"{100 * value:.3g} {_sign(unit)}"
+    return spell(value, unit)
+
+
 def spell_interval(estimate: float | None, low: float | None, high: float | None, unit: str) -> str:
     """An estimate with its interval: '71 % (66 to 76 %)', '71 % (no interval)' or 'no effect'."""
     if estimate is None:

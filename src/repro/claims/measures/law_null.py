@@ -38,6 +38,13 @@ class Fits(NamedTuple):
     rmse: float
     r2: float
 
+    @property
+    def ratio(self) -> float:
+        """The law's error over the null model's; `NoEffect` where the null model is exact."""
+        if not self.rmse:
+            raise NoEffect("the error to compare with is zero")
+        return self.own_rmse / self.rmse
+
 
 def with_entropy_of(points: Trajectory, run: Run, pace: float = 1) -> Trajectory:
     """Evaluations with the entropy of a run, read at `pace` times their steps, which must lie within the run."""
@@ -89,14 +96,8 @@ def null_r2(runs: Sequence[Run], *, model: str, minimum: float, decoding: str = 
 
 @pooled
 def null_against(runs: Sequence[Run], *, model: str, minimum: float, decoding: str = "sampled") -> Interval:
-    """RMSE of the law with a run's own entropy over the RMSE of a null model; Student's t over the seeds.
-
-    Raises `NoEffect` where the null model is exact.
-    """
-    fits = null_fits(runs, model, minimum, decoding)
-    if not all(one.rmse for one in fits):
-        raise NoEffect("the error to compare with is zero")
-    return over_seeds([one.own_rmse / one.rmse for one in fits])
+    """RMSE of the law with a run's own entropy over the RMSE of a null model; Student's t over the seeds."""
+    return over_seeds([one.ratio for one in null_fits(runs, model, minimum, decoding)])
 
 
 @per_seed
