@@ -16,6 +16,7 @@ CRITERIA = "tests/trainer/test_tokens.py"
 CLAIMS = "tests/claims/test_claims.py"
 COMPARISON = "tests/claims/test_comparison.py"
 HEADLINE = "tests/claims/test_headline.py"
+LAW_NULL = "tests/claims/test_law_null.py"
 RECORD = "tests/runs/test_record.py"
 PROFILES = "tests/runs/test_profiles.py"
 ATTEST = "tests/runs/test_attest.py"
@@ -669,10 +670,31 @@ MUTANTS = (
         (HEADLINE,),
     ),
     Mutant(
+        "a run keeps its own entropy in place of another seed's",
+        "claims/measures/law_null.py",
+        "runs[(place + 1) % len(runs)]",
+        "runs[place]",
+        (LAW_NULL,),
+    ),
+    Mutant(
+        "swapped fits see their own entropy",
+        "claims/measures/law_null.py",
+        "with_entropy_of(trajectory(other, steps), reference)",
+        "with_entropy_of(trajectory(other, steps), other)",
+        (LAW_NULL,),
+    ),
+    Mutant(
+        "greedy accuracy is the sampled one",
+        "claims/curves.py",
+        '"greedy_accuracy": "accuracy/greedy"',
+        '"greedy_accuracy": "accuracy/mean"',
+        (LAW_NULL,),
+    ),
+    Mutant(
         "words by a criterion that was changed since count",
         "claims/borderline.py",
-        "if all(change.date <= written for change in parts[key][1].changed)",
-        "if parts[key]",
+        "(claim.written, *(change.date for change in part.changed))",
+        "(claim.written,)",
         (HEADLINE,),
     ),
     Mutant(

@@ -321,6 +321,9 @@ def test_other_machines_stand_beside_this_copy(claim, recorded):
     assert "**amd-epyc.** 6 sub-claims: " in text
     assert text.count("* - ") == 7 and "* - Sub-claim\n  - This copy\n  - amd-epyc\n  - Difference\n" in text
     assert "  - 76 % (75 to 78 %)\n" in text
+    assert "the same bits" not in text
+    there = claims.judged_again("cpu", claims.recorded_studies("cpu")["amd-epyc"])
+    assert "Most of its runs gave the same bits, on a machine of the same kind" in fragments.machines(cpu, there)
     assert (
         "**first.** Of this study, of 2026-11-21, only the words are kept. 0 of 5 by the same criteria differ" in text
     )

@@ -201,11 +201,12 @@ def machines(monkeypatch, tmp_path, claim):
 
 def test_other_studies_are_judged_by_todays_criteria(machines):
     there = [finding("a", low=0.55, high=0.9, verdict=N), finding("b", U, estimate=None), finding("gone")]
+    there.append(finding("d", title="Another measure under an old name"))
     same = finding("c", N)
     without = [{k: v for k, v in dataclasses.asdict(one).items() if k != "bases"} for one in [*there, same]]
     machines("epyc", {"findings": without})
     here = [finding("a"), finding("b"), same, finding("d")]
-    # Its verdict on a was by an older range; b has nothing to compare; c agrees to the last digit.
+    # Its verdict on a was by an older range; b has nothing to compare; c agrees to the last digit; d was other.
     assert claims.other_studies("cpu", here) == {"epyc": {("collapse", "a"): "reproduced"}}
     # What needs no runs is no machine's.
     assert claims.other_studies("cpu", [finding("a", n=0)]) == {"epyc": {}}
@@ -214,15 +215,17 @@ def test_other_studies_are_judged_by_todays_criteria(machines):
 def test_of_words_those_count_whose_criterion_stands(monkeypatch, machines, claim):
     later = (Change(date=date(2026, 3, 1), reason="Too wide."),)
     changed = with_part(claim, "b", changed=later)
-    ledger = claims.load_ledger().model_copy(update={"claims": (changed,)})
-    words = {"collapse": {"a": "reproduced", "b": "reproduced", "gone": "reproduced"}}
-    machines("old", {"date": "2026-02-28", "words": words})
+    before = {"written": date(2026, 2, 1)}
+    newer = claim.model_copy(update={"id": "newer", "written": date(2026, 2, 28)})
+    ledger = claims.load_ledger().model_copy(update={"claims": (changed.model_copy(update=before), newer)})
+    words = {"collapse": {"a": "reproduced", "b": "reproduced", "gone": "reproduced"}, "newer": {"a": "reproduced"}}
+    machines("old", {"date": "2026-02-27", "words": words})
     machines("new", {"date": "2026-03-01", "words": words})
     monkeypatch.setattr("repro.claims.borderline.load_ledger", lambda: ledger)
-    studies = claims.other_studies("cpu", [finding(name) for name in "abcd"])
+    studies = claims.other_studies("cpu", [*(finding(name) for name in "abcd"), finding("a", claim="newer")])
     assert studies == {
         "old": {("collapse", "a"): "reproduced"},
-        "new": {("collapse", "a"): "reproduced", ("collapse", "b"): "reproduced"},
+        "new": {("collapse", "a"): "reproduced", ("collapse", "b"): "reproduced", ("newer", "a"): "reproduced"},
     }
 
 

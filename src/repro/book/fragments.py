@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from repro import claims
 from repro.book import display
-from repro.claims import Claim, Finding, Kind, Studies, SubClaim, Verdict
+from repro.claims import Claim, Comparisons, Finding, Kind, Studies, SubClaim, Verdict
 from repro.claims.registry import MEASURES
 from repro.runs import Run
 from repro.runs.profiles import Profile
@@ -264,9 +264,10 @@ def machines(profile: Profile, findings: Sequence[Finding]) -> str:
     for machine, path in claims.recorded_studies(profile.name).items():
         found = claims.compare(findings, claims.judged_again(profile.name, path))
         moved = sum(one.first.verdict != one.second.verdict for one in found.rows)
+        words = f"The words of {_count(moved, 'verdict')} differ, which is no test."
         table = found.table("This copy", machine)
         parts += [
-            f"**{machine}.** {found.summary()} The words of {_count(moved, 'verdict')} differ, which is no test.\n",
+            f"**{machine}.** {found.summary()} {_kin(found)}{words}\n",
             f"::::{{dropdown}} Number by number: this copy and {machine}",
             _list_table(tuple(table.columns), table.itertuples(index=False), "verdicts"),
             "::::\n",
@@ -282,6 +283,14 @@ def machines(profile: Profile, findings: Sequence[Finding]) -> str:
         parts += [f"- {one.title}: {words[one.claim, one.subclaim]} there, {one.word} here" for one in moved]
         parts.append("")
     return "\n".join(parts) or f"No other machine's study of the profile `{profile.name}` is on record.\n"
+
+
+def _kin(found: Comparisons) -> str:
+    """What to think of a study that is mostly the same as this one to the last digit."""
+    trained = [one for one in found.rows if one.first.n]
+    if 2 * sum(one.note == "the same" for one in trained) <= len(trained):
+        return ""
+    return "Most of its runs gave the same bits, on a machine of the same kind, and repeat nothing. "
 
 
 def _changes(plain: Mapping[str, str], values: Mapping[str, str]) -> str:

@@ -74,7 +74,7 @@ def other_studies(profile: str, findings: Sequence[Finding]) -> Studies:
     """The words of other machines' studies of a profile, by today's criteria, beside findings made here.
 
     A study has no word on what it did not measure, on what needs no runs, on what it found to the last digit as here
-    (the same computation is no repetition), and, where only its words are kept, on what was changed since.
+    (the same computation is no repetition), and, where only its words are kept, on what was written or changed since.
     """
     here = {(one.claim, one.subclaim): one for one in findings if one.n}
     studies = {}
@@ -86,17 +86,22 @@ def other_studies(profile: str, findings: Sequence[Finding]) -> Studies:
         written, words = read_words(profile, path)
         studies[machine] = {
             key: words[key]
-            for key in words.keys() & here.keys() & parts.keys()
-            if all(change.date <= written for change in parts[key][1].changed)
+            for key, (claim, part) in parts.items()
+            if key in words
+            and key in here
+            and all(day <= written for day in (claim.written, *(change.date for change in part.changed)))
         }
     return studies
 
 
 def judged_again(profile: str, path: Path) -> list[Finding]:
-    """Another machine's findings of today's sub-claims, with verdicts by today's criteria."""
+    """Another machine's findings of today's sub-claims, with verdicts by today's criteria.
+
+    A sub-claim that has another title today is another one: it compares other arms, or measures something else.
+    """
     parts = _parts()
     there = ((parts.get((one.claim, one.subclaim)), one) for one in read_verdicts(profile, path))
-    return [judged(*part, one) for part, one in there if part]
+    return [judged(*part, one) for part, one in there if part and part[1].title == one.title]
 
 
 def _parts() -> dict[tuple[str, str], tuple[Claim, SubClaim]]:
