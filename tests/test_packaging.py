@@ -24,7 +24,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["study"], *EXTRAS["audit"], *EXTRAS["dev"]]
 # Distributions that are imported by another name.
-IMPORTED_AS = {"huggingface-hub": "huggingface_hub", "ipython": "IPython", "pyyaml": "yaml"}
+IMPORTED_AS = {
+    "huggingface-hub": "huggingface_hub",
+    "ipython": "IPython",
+    "math-verify": "math_verify",
+    "pyyaml": "yaml",
+}
 # Peers that benchmarks compare with where they are installed.
 PEERS = {"verl"}
 # Used as commands or plugins, never imported.
@@ -61,8 +66,8 @@ def test_environment_names_the_same_dependencies():
     *conda, pip = environment["dependencies"]
     assert sorted(pip["pip"]) == sorted(REQUIREMENTS)
     assert "python" + PROJECT["requires-python"] in conda
-    assert EXTRAS["lora"][0] in EXTRAS["dev"]
-    assert set(EXTRAS) == {"study", "audit", "lora", "dev"}
+    assert {*EXTRAS["lora"], *EXTRAS["math"]} <= set(EXTRAS["dev"])
+    assert set(EXTRAS) == {"study", "audit", "lora", "math", "dev"}
 
 
 def test_distribution_has_the_name_that_paths_look_for():
@@ -83,7 +88,7 @@ def test_constraints_pin_every_dependency_inside_its_range():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = names(PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["audit"] + EXTRAS["lora"])
+    declared = names(PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["audit"] + EXTRAS["lora"] + EXTRAS["math"])
     declared = {IMPORTED_AS.get(name, name) for name in declared}
     assert imported("src", "notebooks") <= declared
     assert imported("tests", "benchmarks") <= declared | names(EXTRAS["dev"]) | {"packaging"} | PEERS
