@@ -13,6 +13,7 @@ TOKENS = "tests/ops/test_tokens.py"
 GRADIENTS = "tests/ops/test_gradients.py"
 BUDGET = "tests/trainer/test_gradient_budget.py"
 CRITERIA = "tests/trainer/test_tokens.py"
+STATISTICS = "tests/analysis/test_power.py"
 CLAIMS = "tests/claims/test_claims.py"
 COMPARISON = "tests/claims/test_comparison.py"
 HEADLINE = "tests/claims/test_headline.py"
@@ -183,6 +184,25 @@ MUTANTS = (
         "level = places[left == threshold][len(above) - quota :]",
         (TOKENS,),
     ),
+    Mutant(
+        "power of a one-sided test",
+        "analysis/power.py",
+        "stats.f.isf(alpha, 1, n - 1)",
+        "stats.f.isf(2 * alpha, 1, n - 1)",
+        (STATISTICS,),
+    ),
+    Mutant(
+        "power with a degree of freedom too many", "analysis/power.py", "1, n - 1, n * (", "1, n, n * (", (STATISTICS,)
+    ),
+    Mutant("a pair too few", "analysis/power.py", "    return high\n", "    return low\n", (STATISTICS,)),
+    Mutant(
+        "Holm without its steps",
+        "analysis/holm.py",
+        "np.maximum.accumulate(given[order] * np.arange(given.size, 0, -1))",
+        "given[order] * np.arange(given.size, 0, -1)",
+        (STATISTICS,),
+    ),
+    Mutant("Bonferroni for Holm", "analysis/holm.py", "np.arange(given.size, 0, -1)", "given.size", (STATISTICS,)),
     Mutant(
         "gradient norm of the sampled token alone",
         "ops/gradients.py",

@@ -52,7 +52,10 @@ def test_a_broken_floor_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "modules",
-    ["repro.analysis.law, repro.analysis.tabular, repro.paper, repro.claims", "repro.cli, repro.book.figures"],
+    [
+        "repro.analysis.law, repro.analysis.power, repro.analysis.tabular, repro.paper, repro.claims",
+        "repro.cli, repro.book.figures",
+    ],
 )
 def test_reading_and_judging_need_no_torch(modules):
     code = f"import sys, {modules}\nprint(*{{'torch', 'transformers', 'trl'}} & set(sys.modules))"
