@@ -241,13 +241,12 @@ class Claim(Checked):
     @model_validator(mode="before")
     @classmethod
     def _first_part_leads(cls, values: Any) -> Any:
-        """Entries that do not name a primary sub-claim yet are led by their first."""
-        if isinstance(values, dict) and "primary" not in values and values.get("subclaims"):
-            first = values["subclaims"][0]
-            values = {key: value for key, value in values.items() if key != "recorded"} | {
-                "primary": first.get("id") if isinstance(first, dict) else None
-            }
-        return values
+        """Entries that do not name a primary sub-claim yet are led by their first; a word for all is passed over."""
+        if not (isinstance(values, dict) and values.get("subclaims")):
+            return values
+        first = values["subclaims"][0]
+        led = {"primary": first.get("id") if isinstance(first, dict) else None}
+        return led | {key: value for key, value in values.items() if key != "recorded"}
 
     @field_validator("subclaims", mode="before")
     @classmethod
