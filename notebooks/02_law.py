@@ -83,9 +83,10 @@ display.show(
 display.table(figures.predictions_table(grpo))
 
 # %% [markdown]
-# ## Algorithms, sizes, training data
+# ## Algorithms, sizes, training data, null models
 #
-# Runs that are compared are cut to the steps that all of them have.
+# Runs that are compared are cut to the steps that all of them have. Null models are the same fit with the wrong entropy,
+# or with none.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-algorithms", "caption": "{glue:text}`algorithms_caption:s`"}, "image": {"alt": "Accuracy against entropy for four algorithms; below, a and b of each beside a grey band."}}
 display.show(
@@ -110,20 +111,13 @@ display.table(figures.coefficients_table(algorithms))
 display.table(figures.sizes_table(sizes))
 display.table(figures.trend_table(sizes))
 display.table(figures.coefficients_table(data))
-
-# %% [markdown]
-# ## Null models
-#
-# The same fit with the wrong entropy, or with none.
+display.table(law_null.null_table(grpo))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-law-null", "caption": "{glue:text}`null_models_caption:s`"}, "image": {"alt": "Dots per seed for the law and five null models: the share of the variance of accuracy that each explains, sampled and greedy."}}
 display.show(
     law_null.null_models(grpo),
     null_models_caption=law_null.null_models_caption(grpo),
 )
-
-# %% tags=["hide-input"]
-display.table(law_null.null_table(grpo))
 
 # %% [markdown]
 # ## Entropy under control
