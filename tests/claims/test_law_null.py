@@ -134,6 +134,13 @@ def test_what_cannot_be_fitted(made):
         r2(made(), "dice")
     with pytest.raises(NoEffect, match="accuracy does not vary"):
         r2(made(reward=lambda x: 0.5 + 0 * np.asarray(x)), "line in steps")
+    # Three evaluations, at 0, 10 and 20: a law can be fitted, but neither to the first half nor an exponential.
+    short = made(max_steps=20)
+    assert measures.trajectory(short).step.size == 3
+    with pytest.raises(NoEffect, match="2 evaluations, but a law needs at least 3"):
+        r2(short, "double pace")
+    with pytest.raises(NoEffect, match="needs at least 4 points"):
+        r2(short, "exponential in steps")
     with pytest.raises(NoEffect, match="entropy changed by"):
         law_null.null_r2([made()], model="half pace", minimum=5.0)
 
@@ -190,3 +197,11 @@ def test_the_figure_has_every_model_for_both_decodings(made):
     words = figures.null_table(runs)
     assert len(words) == 12 and words["n"].tolist() == [3] * 12
     assert words["R²"][0] == "100 % (100 to 100 %)"
+
+
+def test_runs_without_an_effect_are_drawn_and_leave_the_table_empty(make_run):
+    runs = [make_run(seed, entropy=lambda x: 0.3 - 0.001 * x) for seed in range(2)]
+    runs = [dataclasses.replace(run, evaluations=run.evaluations.assign(**{"accuracy/greedy": 0.5})) for run in runs]
+    assert figures.qualities(runs).empty and figures.null_table(runs).empty
+    [axes] = figures.null_models(runs).axes
+    assert not [line for line in axes.lines if len(line.get_xdata())]

@@ -47,8 +47,14 @@ class Fits(NamedTuple):
 
 
 def with_entropy_of(points: Trajectory, run: Run, pace: float = 1) -> Trajectory:
-    """Evaluations with the entropy of a run, read at `pace` times their steps, which must lie within the run."""
+    """Evaluations with the entropy of a run, read at `pace` times their steps, which must lie within the run.
+
+    Raises:
+        NoEffect: fewer than three of them do, which no law can be fitted to.
+    """
     there = points.step * pace <= run.config.max_steps
+    if there.sum() < 3:
+        raise NoEffect(f"{there.sum()} evaluations, but a law needs at least 3")
     path = curve(run, "entropy")
     entropy = np.interp(points.step[there] * pace, path["step"], path["entropy"])
     return Trajectory(points.step[there], entropy, points.reward[there])
@@ -58,8 +64,8 @@ def null_fits(runs: Sequence[Run], model: str, minimum: float, decoding: str) ->
     """Of every run of an arm, in the order of the seeds.
 
     Raises:
-        NoEffect: no other run to take the entropy of, entropy that changes by less than `minimum` nats, or accuracy
-            that does not vary.
+        NoEffect: no other run to take the entropy of, too few evaluations, entropy that changes by less than `minimum`
+            nats, or accuracy that does not vary.
         ClaimError: an unknown null model or decoding.
     """
     if model not in NULLS:
@@ -72,7 +78,7 @@ def null_fits(runs: Sequence[Run], model: str, minimum: float, decoding: str) ->
 def _fits(run: Run, other: Run, model: str, minimum: float, decoding: str) -> Fits:
     points = trajectory(run, decoding=decoding)
     if model in law.IN_STEPS:
-        fitted = law.IN_STEPS[model](points)(points.step, points.entropy)
+        fitted = _in_steps(model, points)
     else:
         wrong = with_entropy_of(points, run, PACES[model]) if model in PACES else with_entropy_of(points, other)
         points = _first(points, wrong.step.size)
@@ -82,6 +88,13 @@ def _fits(run: Run, other: Run, model: str, minimum: float, decoding: str) -> Fi
         raise NoEffect("accuracy does not vary")
     share = 1 - float(errors @ errors) / float(spread @ spread)
     return Fits(fit_points(points, minimum).rmse, float(np.sqrt(np.square(errors).mean())), share)
+
+
+def _in_steps(model: str, points: Trajectory) -> np.ndarray:
+    try:
+        return law.IN_STEPS[model](points)(points.step, points.entropy)
+    except law.TooFewPoints as error:
+        raise NoEffect(str(error)) from error
 
 
 def _first(points: Trajectory, n: int) -> Trajectory:
