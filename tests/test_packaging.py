@@ -29,6 +29,7 @@ IMPORTED_AS = {
     "ipython": "IPython",
     "math-verify": "math_verify",
     "pyyaml": "yaml",
+    "reasoning-gym": "reasoning_gym",
 }
 # Peers that benchmarks compare with where they are installed.
 PEERS = {"verl"}
@@ -67,7 +68,7 @@ def test_environment_names_the_same_dependencies():
     assert sorted(pip["pip"]) == sorted(REQUIREMENTS)
     assert "python" + PROJECT["requires-python"] in conda
     assert {*EXTRAS["lora"], *EXTRAS["math"]} <= set(EXTRAS["dev"])
-    assert set(EXTRAS) == {"study", "audit", "lora", "math", "dev"}
+    assert set(EXTRAS) == {"study", "audit", "lora", "math", "gym", "dev"}
 
 
 def test_distribution_has_the_name_that_paths_look_for():
@@ -88,7 +89,9 @@ def test_constraints_pin_every_dependency_inside_its_range():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = names(PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["audit"] + EXTRAS["lora"] + EXTRAS["math"])
+    declared = names(
+        PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["audit"] + EXTRAS["lora"] + EXTRAS["math"] + EXTRAS["gym"]
+    )
     declared = {IMPORTED_AS.get(name, name) for name in declared}
     assert imported("src", "notebooks") <= declared
     assert imported("tests", "benchmarks") <= declared | names(EXTRAS["dev"]) | {"packaging"} | PEERS

@@ -148,6 +148,25 @@ def pin(arguments: argparse.Namespace) -> None:
         _print_table(rows)
 
 
+def overlap(arguments: argparse.Namespace) -> None:
+    """Count the problems of a task's evaluation sets that stand in its training set too."""
+    from repro.tasks import PublishedTask, get_task
+    from repro.tasks.overlap import overlap as measure
+
+    task = get_task(arguments.task)
+    if not isinstance(task, PublishedTask):
+        raise ConfigError(f"task {arguments.task!r} makes its problems, none of which is in two splits; name another")
+    if arguments.words < 1:
+        raise ConfigError(f"--words={arguments.words} is not allowed; give a number of at least 1")
+    train = task.questions("train")
+    rows = [("split", "problems", "same question", f"{arguments.words} words in common", "first places")]
+    for split in ("validation", *task.held_out):
+        found = measure(train, task.questions(split), words=arguments.words)
+        places = ", ".join(map(str, found.similar[:5]))
+        rows.append((split, str(found.problems), str(len(found.same)), str(len(found.similar)), places))
+    _print_table(rows)
+
+
 def notebooks(arguments: argparse.Namespace) -> None:
     """Make .ipynb files, for Jupyter and Colab, from the scripts in notebooks/."""
     from repro.book import links
@@ -368,6 +387,9 @@ def parser() -> argparse.ArgumentParser:
     pinned.add_argument("--kind", choices=["model", "dataset"], help="(default: found out)")
     pinned.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub (default: the newest)")
     pinned.add_argument("--download", action="store_true", help="get the files too, for a machine without a network")
+    common = command(overlap, profile=False)
+    common.add_argument("task", metavar="TASK", help="such as dapo_math, or local:NAME")
+    common.add_argument("--words", type=int, default=13, metavar="N", help="in a row that count (default: 13)")
     command(notebooks, profile=False)
     command(execute).add_argument("source", type=Path, metavar="FILE", help="a script in notebooks/")
     command(verdicts).add_argument(

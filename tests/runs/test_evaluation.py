@@ -9,7 +9,8 @@ import torch
 from repro.policies.family import make_model, make_tokenizer
 from repro.runs import evaluation
 from repro.runs.evaluation import evaluate, fixed_seed, pass_at_k, sample
-from repro.tasks.arithmetic import ARITHMETIC
+from repro.tasks.arithmetic import ARITHMETIC, ArithmeticTask
+from repro.tasks.grading import Grade, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,40 @@ def test_accuracy_counts_right_completions(policy, monkeypatch):
     assert result["accuracy/greedy"] == 0.5
     assert result["accuracy/pass@2"] == 0.5
     assert result["completion_length/mean"] == 2  # characters, as the task's tokens are
-    numbers = SimpleNamespace(separator=" ", verify=lambda completion, answer: completion == answer)
-    assert evaluate(model, tokenizer, numbers, problems, seed=0, **settings)["completion_length/mean"] == 1
+    monkeypatch.setattr(ArithmeticTask, "separator", " ")
+    assert evaluate(model, tokenizer, ARITHMETIC, problems, seed=0, **settings)["completion_length/mean"] == 1
+    # A task without tokens of its own is measured in the policy's, here characters; levels may be unknown.
+    words = SimpleNamespace(verify=lambda completion, answer: completion == answer)
+    unknown = problems.remove_columns("level").add_column("level", [None, None])
+    found = evaluate(model, tokenizer, words, unknown, seed=0, **settings)
+    assert found["completion_length/mean"] == 2 and not any("level" in name for name in found)
+
+
+def test_greedy_decoding_is_sampled_once_and_lenient_scores_stand_beside(policy, monkeypatch):
+    model, tokenizer = policy
+    problems = ARITHMETIC.dataset("validation", 0, 3)
+    answers, calls = [], []
+
+    def completions(model, tokenizer, prompts, samples=1, *, temperature, max_completion_length):
+        calls.append((samples, temperature))
+        return ["right", "meant", "wrong"]
+
+    def grade(completion, answer):
+        answers.append(answer)
+        there, right = completion != "wrong", Verdict(True, "text")
+        return Grade(right if completion == "right" else None, right if there else Verdict(False, "undecided"))
+
+    def verify(completion, answer):
+        return grade(completion, answer).strict_right
+
+    task = SimpleNamespace(family="", held_out=(), dataset=print, verify=verify, grade=grade)
+    monkeypatch.setattr("repro.runs.evaluation.sample", completions)
+    found = evaluate(model, tokenizer, task, problems, samples=1, temperature=0.0, max_completion_length=4, seed=0)
+    assert calls == [(1, 0.0)]
+    assert found["accuracy/mean"] == found["accuracy/greedy"] == pytest.approx(1 / 3)
+    assert found["accuracy/lenient"] == pytest.approx(2 / 3)
+    assert found["accuracy/undecided"] == pytest.approx(1 / 3)
+    assert answers[-3:] == list(problems["answer"])
 
 
 def test_sampling_follows_the_seed_and_stops_at_the_length(policy):

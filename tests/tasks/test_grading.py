@@ -137,7 +137,7 @@ BOMBS = [
 SMALL = [  # Within the limits, and still odd.
     r"\lfloor \pi^{9999} \rfloor",
     "x^{20000}-1",
-    "9999!",
+    "999!",
     r"\sin(10^{999})",
     r"\frac{1}{0}",
     r"\frac{0}{0}",
@@ -201,7 +201,7 @@ def test_hostile_completions_are_bounded_and_wrong(text, form, tmp_path, monkeyp
 
 def test_the_bombs_never_reach_computer_algebra():
     assert [text for text in BOMBS if refusal(plain(text)) is None] == []
-    assert all(refusal(text) is None for text in ("x^{20000}-1", "9999!", r"\sin(10^{999})", "2^{2018}-1"))
+    assert all(refusal(text) is None for text in ("x^{20000}-1", "999!", r"\sin(10^{999})", "2^{2018}-1"))
 
 
 def test_the_same_bomb_as_the_right_answer_is_compared_as_text():

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from repro.errors import ConfigError
-from repro.tasks import Task
+from repro.tasks import TaughtTask
 
 
 class Size(NamedTuple):
@@ -36,7 +36,7 @@ HEAD_WIDTH = 32
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
-def make_tokenizer(task: Task) -> PreTrainedTokenizerFast:
+def make_tokenizer(task: TaughtTask) -> PreTrainedTokenizerFast:
     """A tokenizer with the task's own tokens, saved and loaded like any other of transformers."""
     vocabulary = {token: index for index, token in enumerate([PAD, EOS, UNKNOWN, *task.tokens])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
-from repro import policies
+from repro import policies, tasks
 from repro.checked import Checked, one_line
 from repro.errors import ConfigError
 from repro.policies.settings import PolicySettings
@@ -40,7 +40,7 @@ def _trainer(values: Any) -> Mapping[str, Scalar]:
 
 LABEL, PART = r"[A-Za-z0-9][A-Za-z0-9_.]*", r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 Label = Annotated[str, Field(pattern=f"^{LABEL}$")]
-PolicyName = Annotated[str, Field(pattern=f"^({LABEL}|[a-z]+:{PART}(/{PART})?)$")]
+Name = Annotated[str, Field(pattern=f"^({LABEL}|[a-z]+:{PART}(/{PART})?)$")]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 TrainerFields = Annotated[Mapping[str, Scalar], PlainValidator(_trainer), PlainSerializer(dict)]
@@ -59,11 +59,12 @@ class RunConfig(Checked):
         ConfigError: naming the field, the value and what is allowed.
     """
 
-    base: PolicyName = "s"
+    base: Name = "s"
     """The base policy: its name under ``bases/``, or ``hub:`` or ``local:`` and the name of a pinned one."""
     policy: Policy = PolicySettings()
     """How a pinned base policy is loaded, prompted and trained; nothing of it for a base under ``bases/``."""
-    task: Label = "arithmetic"
+    task: Name = "arithmetic"
+    """By its name in ``repro.tasks``; ``gym:`` and a kind of reasoning-gym; ``hub:`` or ``local:`` and a pinned set."""
     seed: Annotated[int, Field(ge=0)] = 0
     arm: Label = "grpo"
     """Label of the method, for people; the method itself is in the other fields."""
@@ -174,12 +175,13 @@ class RunConfig(Checked):
 
     @property
     def identity(self) -> str:
-        """12 hexadecimal digits that differ whenever the content or the base policy's weights differ.
+        """12 hexadecimal digits that differ whenever the content, the base policy's weights or published problems do.
 
         A new field with a default leaves every identity as it was, and so does another label.
         """
         content = json.dumps(self.content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(f"{content}\n{self.base_sha256}".encode()).hexdigest()[:12]
+        parts = [content, self.base_sha256, *filter(None, [tasks.identity(self.task)])]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
     @property
     def kind(self) -> str:

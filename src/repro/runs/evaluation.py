@@ -11,7 +11,8 @@ from scipy.special import comb
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from repro.policies.sampling import sample_tokens
-from repro.tasks import Task
+from repro.tasks import Task, TaughtTask
+from repro.tasks.task import GradedTask
 
 ROWS = 2048
 """Completions sampled side by side."""
@@ -54,8 +55,22 @@ def sample(
     return tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
 
-def _length(completion: str, task: Task) -> int:
+def _length(completion: str, task: Task, tokenizer: PreTrainedTokenizerBase) -> int:
+    """In tokens of the task where it has some, else of the policy."""
+    if not isinstance(task, TaughtTask):
+        return len(tokenizer(completion, add_special_tokens=False)["input_ids"])
     return len(completion.split(task.separator)) if task.separator else len(completion)
+
+
+def _lenient(task: Task, completions: list[str], answers: list[str]) -> dict[str, float]:
+    """What a task that grades says beside right and wrong: shares of all completions."""
+    if not isinstance(task, GradedTask):
+        return {}
+    grades = [task.grade(*pair) for pair in zip(completions, answers, strict=True)]
+    return {
+        "accuracy/lenient": float(np.mean([one.lenient_right for one in grades])),
+        "accuracy/undecided": float(np.mean([one.undecided for one in grades])),
+    }
 
 
 def pass_at_k(correct: np.ndarray, samples: int, k: int) -> float:
@@ -85,9 +100,11 @@ def evaluate(
     or less often does not change a training run.
 
     Returns:
-        ``accuracy/mean`` (mean@k at ``temperature``), ``accuracy/greedy``, ``accuracy/pass@k`` for powers of two up to
-        ``samples``, ``accuracy/level_<n>`` (mean@k of one difficulty), ``completion_length/mean`` in tokens of the
-        task, and ``k``, the number of samples.
+        ``accuracy/mean`` (mean@k at ``temperature``; of a task that grades, by the strict score),
+        ``accuracy/greedy``, ``accuracy/pass@k`` for powers of two up to ``samples``, ``accuracy/level_<n>`` (mean@k of
+        one difficulty, where it is known), ``completion_length/mean`` in tokens of the task or, where it has none, of
+        the policy, and ``k``, the number of samples. Of a task that grades also ``accuracy/lenient`` (mean@k) and
+        ``accuracy/undecided``, the share of completions whose answer was not decided in time.
     """
     prompts, answers = list(problems["prompt"]), list(problems["answer"])
     with fixed_seed(seed):
@@ -99,7 +116,11 @@ def evaluate(
             temperature=temperature,
             max_completion_length=max_completion_length,
         )
-        greedy = sample(model, tokenizer, prompts, temperature=0, max_completion_length=max_completion_length)
+        greedy = (
+            sample(model, tokenizer, prompts, temperature=0, max_completion_length=max_completion_length)
+            if temperature or samples > 1
+            else completions
+        )
     right = np.array(
         [task.verify(completion, answers[index // samples]) for index, completion in enumerate(completions)]
     ).reshape(len(prompts), samples)
@@ -111,6 +132,7 @@ def evaluate(
         "accuracy/greedy": float(np.mean(greedily)),
         **{f"accuracy/pass@{k}": pass_at_k(right.sum(axis=1), samples, k) for k in powers},
         **{f"accuracy/level_{level}": float(value) for level, value in levels.items()},
-        "completion_length/mean": float(np.mean([_length(completion, task) for completion in completions])),
+        **_lenient(task, completions, [answer for answer in answers for _ in range(samples)]),
+        "completion_length/mean": float(np.mean([_length(completion, task, tokenizer) for completion in completions])),
         "k": samples,
     }

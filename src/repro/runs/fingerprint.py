@@ -50,6 +50,7 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     "repro.runs.checkpoints": _always,
     "repro.runs.options": _always,
     "repro.runs.samplers": _always,
+    "repro.tasks.identity": _always,
     # What a base policy learned from is in its weights, which are part of the identity.
     "repro.tasks.arithmetic.strategies": _always,
     "repro.tasks.arithmetic.ArithmeticTask.demonstration": _always,
@@ -75,6 +76,7 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
 CHOSEN: Mapping[str, Callable[[RunConfig], str]] = {
     "repro.trainer.methods.base.EntropyControl": lambda config: config.trainer.get("entropy_control", "none"),
     "repro.tasks.TASKS": lambda config: config.task,
+    "repro.tasks.SOURCES": lambda config: config.task.rpartition(":")[0],
     "repro.policies.SOURCES": lambda config: policies.split(config.base)[0],
 }
 # Statements that only speak.

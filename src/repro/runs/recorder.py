@@ -11,7 +11,8 @@ from repro.runs.config import RunConfig
 from repro.runs.evaluation import evaluate
 from repro.runs.stopwatch import Stopwatch
 from repro.seeds import derive_seed
-from repro.tasks import get_task
+from repro.tasks import PublishedTask, get_task
+from repro.tasks.task import Decoding
 from repro.trainer.probe import ProbeCallback
 
 OnStep = Callable[[int, int, float, float | None], bool | None]
@@ -29,7 +30,9 @@ RECORDED = ("completions/mean_length", "completions/clipped_ratio")
 class Recorder(TrainerCallback):
     """Collects the log of every optimizer step and evaluates at fixed steps.
 
-    Splits that a task holds out are evaluated before the first step and after the last, with their name as a prefix.
+    Splits that a task holds out are evaluated before the first step and after the last, with their name as a prefix;
+    published benchmarks with their own temperature and number of samples, but for no more samples or problems than the
+    run's config has.
     """
 
     def __init__(self, config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None) -> None:
@@ -49,19 +52,27 @@ class Recorder(TrainerCallback):
         for split, problems in self.problems.items():
             if split != VALIDATION and not (last or step == 0):
                 continue
+            temperature, samples = self._decoding(split, last)
             with self.stopwatch("evaluation"):
                 result = evaluate(
                     model,
                     processing_class,
                     self.task,
                     in_template(problems, config.policy.template, processing_class),
-                    samples=config.eval_samples_last if last else config.eval_samples,
-                    temperature=config.eval_temperature,
+                    samples=samples,
+                    temperature=temperature,
                     max_completion_length=config.max_completion_length,
                     seed=derive_seed("evaluation", config.seed, step),
                 )
             row |= {name if split == VALIDATION else f"{split}/{name}": value for name, value in result.items()}
         self.evaluations.append(row)
+
+    def _decoding(self, split: str, last: bool) -> Decoding:
+        samples = self.config.eval_samples_last if last else self.config.eval_samples
+        known = self.task.decodings.get(split) if isinstance(self.task, PublishedTask) else None
+        if known is None:
+            return Decoding(self.config.eval_temperature, samples)
+        return Decoding(known.temperature, min(known.samples, samples))
 
     def state_dict(self) -> dict[str, Any]:
         """What is measured so far."""

@@ -14,6 +14,12 @@ def stream(*key: object) -> Iterator[int]:
         block += 1
 
 
+def shuffled(count: int, *key: object) -> list[int]:
+    """The numbers below ``count`` in an order of the key."""
+    order = [(hashlib.sha256("|".join(map(str, (*key, place))).encode()).digest(), place) for place in range(count)]
+    return [place for _, place in sorted(order)]
+
+
 def split_of(content: str) -> str:
     """``train`` or ``validation``: the split that owns a problem, a hash of its content, so that none is in both."""
     share = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8]) / 2**64

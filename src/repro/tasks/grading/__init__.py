@@ -36,6 +36,21 @@ class Grade(NamedTuple):
     strict: Verdict | None
     lenient: Verdict | None
 
+    @property
+    def strict_right(self) -> bool:
+        """Whether the answer is there in the required form, and right."""
+        return self.strict is not None and self.strict.right
+
+    @property
+    def lenient_right(self) -> bool:
+        """Whether the answer is there in some form, and right."""
+        return self.lenient is not None and self.lenient.right
+
+    @property
+    def undecided(self) -> bool:
+        """Whether time or memory did not suffice for an answer."""
+        return any(one is not None and one.by == UNDECIDED for one in self)
+
 
 def grade(completion: str, answer: str) -> Grade:
     """Both scores of a completion by the right answer to its problem.

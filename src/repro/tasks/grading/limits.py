@@ -23,7 +23,7 @@ POWER = 20_000
 """The product of all numbers in exponents."""
 EXPANDED = 8
 """The same of exponents of a bracket with a letter in it, which may be multiplied out."""
-ARGUMENT_DIGITS = 4
+FACTORIAL_DIGITS, BINOMIAL_DIGITS = 3, 4
 """Of a number that a factorial or a binomial coefficient is taken of."""
 COUNTS = {
     "relations": 3,
@@ -142,13 +142,13 @@ def _growing(tokens: list[str]) -> str | None:
     names = {token[1:] for token in tokens if token[0] == "\\"}
     letters = any(token.isalpha() or token in _BARE for token in tokens)
     for before, token in zip(["", *tokens], tokens, strict=False):
-        if token == "!" and not (before.isalpha() or (before.isdigit() and len(before) <= ARGUMENT_DIGITS)):
+        if token == "!" and not (before.isalpha() or (before.isdigit() and len(before) <= FACTORIAL_DIGITS)):
             return "a factorial of a large number or of a bracket"
     if "!" in tokens and names & (_FUNCTIONS | _BINOMIALS):
         return "a factorial beside a function"
     if letters and names & (_BINOMIALS | _UNIONS | _ROUNDED):
         return f"letters beside \\{min(names & (_BINOMIALS | _UNIONS | _ROUNDED))}"
-    if names & _BINOMIALS and any(_NUMBER.fullmatch(token) and len(token) > ARGUMENT_DIGITS for token in tokens):
+    if names & _BINOMIALS and any(_NUMBER.fullmatch(token) and len(token) > BINOMIAL_DIGITS for token in tokens):
         return "a binomial coefficient of large numbers"
     return None
 
