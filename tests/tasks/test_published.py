@@ -119,6 +119,17 @@ def test_a_set_that_is_not_what_it_should_be_is_one_clear_error(rows, message, o
         get_task("gsm8k").dataset("train", 0, 1)
 
 
+def test_a_file_that_came_after_the_pin_is_refused(own):
+    rows = [{"question": "1+1?", "answer": "#### 2"}]
+    folder = repository(own / "gsm8k", [("main", "train", "main/train.jsonl", rows)])
+    pinned("hub:openai/gsm8k", folder)
+    write(folder / "main" / "more.jsonl", rows)
+    with pytest.raises(
+        ConfigError, match="more.jsonl is not among the files that 'hub:openai/gsm8k' is pinned to; rem"
+    ):
+        get_task("gsm8k").dataset("train", 0, 1)
+
+
 def test_a_config_that_is_not_there_is_one_clear_error(own):
     pinned("hub:openai/gsm8k", repository(own / "gsm8k", [("other", "train", "train.jsonl", [{"question": "?"}])]))
     with pytest.raises(ConfigError, match=re.escape("openai/gsm8k (main, train) cannot be read: ")):

@@ -17,6 +17,7 @@ MEMORY = 2**30
 def main() -> None:
     """Answer until the standard input ends."""
     import math_verify
+    import sympy
 
     config = [math_verify.LatexExtractionConfig(boxed_match_priority=0)]
     # Some systems refuse the limit; the limits on the texts hold everywhere.
@@ -26,11 +27,20 @@ def main() -> None:
     def parse(answer: str) -> list:
         return math_verify.parse(f"\\boxed{{{answer}}}", config, fallback_mode="no_fallback", parsing_timeout=0)
 
+    def infinite(expressions: list) -> bool:
+        return any(
+            isinstance(one, sympy.Expr) and one.has(sympy.oo, -sympy.oo, sympy.zoo, sympy.nan) for one in expressions
+        )
+
+    def equal(answer: list, gold: list) -> bool:
+        # math-verify 0.9 takes |\infty| for equal to any finite number that is not rational.
+        return infinite(answer) == infinite(gold) and bool(math_verify.verify(gold, answer, timeout_seconds=0))
+
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         answer, gold = json.loads(line)
         try:
-            verdict = bool(math_verify.verify(parse(gold), parse(answer), timeout_seconds=0))
+            verdict = equal(parse(answer), parse(gold))
         except (MemoryError, RecursionError) as error:
             verdict = type(error).__name__
         print(json.dumps(verdict), flush=True)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from repro import pins
 from repro.errors import ConfigError
+from repro.pins.files import DATA, all_names
 from repro.tasks.published.sets import ProblemSet
 
 
@@ -41,20 +42,24 @@ def _rows(one: ProblemSet, folder: Path) -> Iterator[tuple[Any, ...]]:
     from datasets import load_dataset
 
     where = f"{one.repository} ({one.config or 'default'}, {one.split})"
+    data = {name for name in all_names(folder) if name.endswith(DATA)}
+    unpinned = sorted(data - set(pins.get("dataset", one.pin).files))
+    if unpinned:
+        raise ConfigError(f"{folder / unpinned[0]} is not among the files that {one.pin!r} is pinned to; remove it")
     try:
-        data = load_dataset(str(folder), one.config, split=one.split)
+        table = load_dataset(str(folder), one.config, split=one.split)
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"{where} cannot be read: {' '.join(str(error).split())}; pin another revision of it (--revision)"
         ) from None
     columns = [column for column in (one.question, one.answer, one.level) if column is not None]
     for column in columns:
-        if column not in data.column_names:
+        if column not in table.column_names:
             raise ConfigError(
-                f"{where} has no column {column!r}, its columns are {', '.join(data.column_names)}; pin a revision "
+                f"{where} has no column {column!r}, its columns are {', '.join(table.column_names)}; pin a revision "
                 "that has it (--revision)"
             )
-    for batch in data.select_columns(columns).iter(batch_size=1000):
+    for batch in table.select_columns(columns).iter(batch_size=1000):
         yield from zip(*(batch[column] for column in columns), strict=True)
 
 
