@@ -20,7 +20,10 @@ from repro.runs import Run
 POLICY = {"actions": list("ABCDE"), "logits": [2, 1, 0.5, 0, -1], "rewards": [0.4, 1, 0, 0.2, 0.8], "step": 0.5}
 LAW_ARMS = ("grpo", "rloo", "reinforce_pp", "prime")
 CURVES = {
-    "fixes": ("The fixes and their baselines", ("grpo8", "unclipped", "clip_higher", "clip_cov", "kl_cov")),
+    "fixes": (
+        "The fixes and their baselines",
+        ("grpo8", "clip_higher", "clip_two", "clip_cov", "unclipped", "kl_cov", "grpo8_slow"),
+    ),
     "algorithms": ("Four algorithms", LAW_ARMS),
 }
 ROLLOUT_ARM = "kl_cov"

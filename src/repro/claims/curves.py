@@ -84,6 +84,21 @@ def end_level(run: Run, quantity: str, window: float, steps: int | None = None) 
     return level_at(run, quantity, 1, window, steps)
 
 
+def step_at(run: Run, quantity: str, level: float, window: float, steps: int | None = None) -> float:
+    """The first rollout of a run's first `steps` steps at which `quantity` is at `level` or under, as updates made.
+
+    It is read as `level_at` reads it: as the mean over a stretch of `window`, a fraction, around each point.
+
+    Raises:
+        NoEffect: it never gets there.
+    """
+    steps = run.config.max_steps if steps is None else steps
+    for step in curve(run, quantity, steps)["step"]:
+        if level_at(run, quantity, step / steps, window, steps) <= level:
+            return float(step)
+    raise NoEffect(f"{quantity} never falls to {level:.3g}")
+
+
 def common_steps(runs: Sequence[Run]) -> int:
     """Optimizer steps that all of the runs have."""
     return min(run.config.max_steps for run in runs)

@@ -81,10 +81,10 @@ class Recorder(TrainerCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """What is measured so far."""
-        return {"metrics": self.metrics, "evaluations": self.evaluations}
+        return {"metrics": self.metrics, "evaluations": self.evaluations, "answers": self.answers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.metrics, self.evaluations = state["metrics"], state["evaluations"]
+        self.metrics, self.evaluations, self.answers = (state[name] for name in ("metrics", "evaluations", "answers"))
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
         if not self.evaluations:

@@ -19,7 +19,7 @@ from repro.claims import load_ledger
 from repro.claims.curves import curves as seed_curves
 from repro.claims.curves import paired
 from repro.claims.measures import fixes as measures
-from repro.claims.measures.fixes import BASELINE
+from repro.claims.measures.fixes import OWN_CLIP, PLAIN
 from repro.paper import read_methods, read_results
 from repro.runs import Run
 
@@ -27,9 +27,11 @@ from repro.runs import Run
 METHODS = {
     "grpo8": ("GRPO", style.PALETTE[7], "-", "o"),
     "clip_higher": ("Clip-higher", style.PALETTE[1], "--", "s"),
+    "clip_two": ("GRPO, ratio in [0, 2]", style.PALETTE[4], ":", "<"),
     "clip_cov": ("Clip-Cov", style.PALETTE[2], "-.", "^"),
+    "unclipped": ("GRPO, unclipped", style.PALETTE[3], ":", "v"),
     "kl_cov": ("KL-Cov", style.PALETTE[0], "-", "D"),
-    "unclipped": ("unclipped", style.PALETTE[3], ":", "v"),
+    "grpo8_slow": ("GRPO, half the rate", style.PALETTE[5], "--", "P"),
 }
 # The setting that each family of arms varies, and the sub-claim that has the arms in their order. The first arm goes
 # without, whatever its config says of the setting.
@@ -86,7 +88,7 @@ def curves(arms: Arms) -> Figure:
 
 def curves_caption(arms: Arms) -> str:
     """Caption of `curves`, with n and what the band is."""
-    config, n = arms[BASELINE][0].config, len(arms[BASELINE])
+    config, n = arms[PLAIN][0].config, len(arms[PLAIN])
     return (
         "Entropy (entropy/response_mean in nats, logarithmic), validation accuracy (per cent) and length of sampled "
         f"responses (tokens) during training with {config.updates_per_rollout} updates a rollout. Left: ours, "
@@ -98,26 +100,31 @@ def curves_caption(arms: Arms) -> str:
 
 @style.styled("x")
 def differences(arms: Arms) -> Figure:
-    """Paired differences in accuracy at the end to plain GRPO, what could have been detected, and Table 2's at 7B."""
+    """Paired differences in accuracy at the end, what could have been detected, and Table 2's at 7B.
+
+    A method stands twice: against GRPO with its own clip, and against plain GRPO as in the paper.
+    """
     printed = read_results().set_index(["size", "method"])["average"]["7B"]
-    others = {arm: METHODS[arm][:2] for arm in METHODS if arm != BASELINE}
+    contrasts = [*OWN_CLIP.items(), *((arm, PLAIN) for arm in METHODS if arm != PLAIN)]
     paper_dots = style.PAPER_DOTS | {"markersize": 6}
-    figure, [axes] = style.panels(1, 3.9)
-    for height, (arm, (name, colour)) in enumerate(others.items()):
-        points = 100 * measures.accuracy_differences(arms, arm)
+    figure, [axes] = style.panels(1, 5.2)
+    for height, (arm, baseline) in enumerate(contrasts):
+        name, colour = METHODS[arm][:2]
+        points = 100 * measures.accuracy_differences(arms, arm, baseline)
         if points.size > 1:
             smallest = measures.minimum_detectable(points)
             axes.barh(height, 2 * smallest, left=-smallest, height=0.66, color="0.85", zorder=0)
         axes.plot(points.mean(), height, marker="|", markersize=16, color=colour)
         style.draw_seeds(axes, height, points, colour, dots=style.SEED_DOTS, width=3)
-        if name in printed:
+        if name in printed and baseline == PLAIN:
             axes.plot(100 * (printed[name] - printed["GRPO"]), height - 0.24, **paper_dots)
     axes.axvline(0, color="0.3", linewidth=1)
+    axes.axhline(len(OWN_CLIP) - 0.5, color="0.7", linewidth=1)
     axes.plot([], [], color="0.1", linewidth=3, label="95 % interval")
     axes.plot([], [], label="seeds", **style.SEED_DOTS)
     axes.plot([], [], label="paper, 7B", **paper_dots)
-    style.name_rows(axes, [name for name, _ in others.values()])
-    axes.set(xlabel="Accuracy minus GRPO's (points)")
+    style.name_rows(axes, [f"{METHODS[arm][0]}\nminus {METHODS[baseline][0]}" for arm, baseline in contrasts])
+    axes.set(xlabel="Difference in accuracy (points)")
     grey = Patch(color="0.85", label=f"too small to detect ({100 * measures.POWER:g} % power)")
     figure.legend(handles=[*axes.get_legend_handles_labels()[0], grey], loc="outside lower center", ncols=2)
     return figure
@@ -127,11 +134,12 @@ def differences_caption(arms: Arms) -> str:
     """Caption of `differences`, with n, the interval and the power."""
     printed = read_results().set_index(["size", "method"])["average"]["7B", "GRPO"]
     return (
-        f"Validation accuracy over the last {style.part(measures.window())} of training minus plain GRPO's of the same "
-        f"seed, in points. Circles: {style.seeds(len(arms[BASELINE]))}; tick: mean; line: {style.INTERVAL} of the "
-        f"mean. Grey: differences too small to be detected with {100 * measures.POWER:g} % power at this n, from the "
-        "spread of the paired differences. Diamonds: the paper's at 7B (Table 2), where plain GRPO has "
-        f"{100 * printed:.1f} %."
+        f"Validation accuracy over the last {style.part(measures.window())} of training minus a baseline's of the same "
+        "seed, in points. Above the line: each method against GRPO with the method's own clip; below: everything "
+        f"against plain GRPO, as in the paper. Circles: {style.seeds(len(arms[PLAIN]))}; tick: mean; line: "
+        f"{style.INTERVAL} of the mean. Grey: differences too small to be detected with {100 * measures.POWER:g} % "
+        "power at this n, from the spread of the paired differences. Diamonds: the paper's at 7B (Table 2), where "
+        f"plain GRPO has {100 * printed:.1f} %."
     )
 
 
@@ -140,17 +148,17 @@ def coverage(arms: Arms) -> Figure:
     """pass@k after training against k, and its paired difference to plain GRPO."""
     powers = _pass_powers(arms)
     figure, [levels, gaps] = style.panels(2, 6.2)
-    baseline = _pass_table(arms[BASELINE], powers)
+    baseline = _pass_table(arms[PLAIN], powers)
     for place, (arm, (name, colour, line, marker)) in enumerate(METHODS.items()):
         table = _pass_table(arms[arm], powers)
         look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4}
         levels.plot(powers, 100 * table.mean(), label=name, **look)
-        if arm == BASELINE:
+        if arm == PLAIN:
             continue
         paired_gaps = 100 * (table - baseline).dropna()
         mean, low, high = np.array([over_seeds(paired_gaps[k])[:3] for k in powers], dtype=float).T
         # Side by side, so that no interval hides another.
-        at = np.array(powers) * 1.06 ** (place - 2.5)
+        at = np.array(powers) * 1.05 ** (place - 3.5)
         gaps.errorbar(at, mean, yerr=np.nan_to_num([mean - low, high - mean]), capsize=2, **look)
     gaps.axhline(0, color="0.3", linewidth=1)
     levels.set_title("pass@k (%)")
@@ -164,7 +172,7 @@ def coverage(arms: Arms) -> Figure:
 
 def coverage_caption(arms: Arms) -> str:
     """Caption of `coverage`, with n, samples and interval."""
-    last, config, n = arms[BASELINE][0].evaluations.iloc[-1], arms[BASELINE][0].config, len(arms[BASELINE])
+    last, config, n = arms[PLAIN][0].evaluations.iloc[-1], arms[PLAIN][0].config, len(arms[PLAIN])
     return (
         f"pass@k after training (unbiased, from {last['k']:.0f} samples on each of {config.eval_prompts} fixed "
         f"validation problems), mean over {style.seeds(n)}. Below: differences to plain GRPO of the same seed, in "

@@ -11,17 +11,20 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 
 from repro.analysis.intervals import LEVEL, Interval, centred, exact, over_seeds
-from repro.claims.curves import common_steps, end_level, level_at, paired
+from repro.claims.curves import common_steps, end_level, level_at, paired, step_at
 from repro.claims.errors import ClaimError, NoEffect
+from repro.claims.measures.collapse import left_after
 from repro.claims.reading import load_ledger
 from repro.claims.registry import per_seed, pooled
 from repro.claims.words import spell, spell_seeds
 from repro.paper import BENCHMARKS, read_results
 from repro.runs import Run
 
-BASELINE = "grpo8"
+PLAIN = "grpo8"
+OWN_CLIP = {"kl_cov": "unclipped", "clip_cov": "clip_two"}
+"""A method -> GRPO with that method's own clip, and without the method."""
 POWER = 0.8
-METHODS = ("grpo8", "clip_higher", "clip_cov", "kl_cov", "unclipped")
+METHODS = ("grpo8", "clip_higher", "clip_two", "clip_cov", "unclipped", "kl_cov", "grpo8_slow")
 # Under this a policy is sure of everything, and a ratio of two such entropies is a ratio of rounding errors.
 _SURE = 1e-9
 
@@ -92,6 +95,52 @@ def entropy_ratio(baseline: Sequence[Run], other: Sequence[Run], *, window: floa
     A ratio of two positive numbers that scatter by factors is symmetric on that scale only.
     """
     return _ratio(end_levels([baseline, other], "entropy", window))
+
+
+def _clock(baseline: Run, other: Run, left: float, window: float) -> tuple[float, int]:
+    """The fraction of their common steps at which `baseline` has `left` of its first entropy, and those steps."""
+    steps = common_steps([baseline, other])
+    goal = left * level_at(baseline, "entropy", 0, window, steps)
+    return step_at(baseline, "entropy", goal, window, steps) / steps, steps
+
+
+@pooled
+def entropy_ratio_at_left(baseline: Sequence[Run], other: Sequence[Run], *, left: float, window: float) -> Interval:
+    """Entropy, `other` over `baseline`, when `baseline` has `left` of the base policy's, as in `entropy_ratio`.
+
+    How long that takes is a matter of the learning rate and the task; the share that is left is not. Each seed has a
+    moment of its own.
+
+    Raises:
+        NoEffect: a baseline that keeps more than that.
+    """
+    pairs = []
+    for runs in paired(baseline, other):
+        fraction, steps = _clock(*runs, left, window)
+        pairs.append([level_at(run, "entropy", fraction, window, steps) for run in runs])
+    return _ratio(np.array(pairs))
+
+
+@per_seed
+def accuracy_added_at_left(other: Run, baseline: Run, *, left: float, window: float) -> float:
+    """Accuracy of `other` less that of `baseline` when `baseline` has `left` of the base policy's entropy."""
+    fraction, steps = _clock(baseline, other, left, window)
+    ours, theirs = (level_at(run, "accuracy", fraction, window, steps) for run in (other, baseline))
+    return ours - theirs
+
+
+@per_seed
+def accuracy_added_at_entropy(other: Run, baseline: Run, *, window: float) -> float:
+    """Accuracy of `other` at its end less that of `baseline` when it had the entropy that `other` ends with.
+
+    A method that only delays the same training has 0.
+
+    Raises:
+        NoEffect: `baseline` ends with more entropy.
+    """
+    steps = common_steps([other, baseline])
+    then = step_at(baseline, "entropy", end_level(other, "entropy", window, steps), window, steps)
+    return end_level(other, "accuracy", window, steps) - level_at(baseline, "accuracy", then / steps, window, steps)
 
 
 @pooled
@@ -198,10 +247,10 @@ def table_exceptions() -> Interval:
     return exact(sum((table.loc[one, BENCHMARKS] <= table.loc[(one[0], "GRPO"), BENCHMARKS]).sum() for one in methods))
 
 
-def accuracy_differences(arms: Mapping[str, Sequence[Run]], arm: str) -> np.ndarray:
-    """Accuracy at the end of `arm` minus plain GRPO's, as fractions, one per seed that both have."""
-    baseline, ours = end_levels([arms[BASELINE], arms[arm]], "accuracy", window()).T
-    return ours - baseline
+def accuracy_differences(arms: Mapping[str, Sequence[Run]], arm: str, baseline: str = PLAIN) -> np.ndarray:
+    """Accuracy at the end of `arm` minus the baseline's, as fractions, one per seed that both have."""
+    theirs, ours = end_levels([arms[baseline], arms[arm]], "accuracy", window()).T
+    return ours - theirs
 
 
 def selected_per_rollout(run: Run) -> float:
@@ -214,23 +263,26 @@ def selected_per_rollout(run: Run) -> float:
 def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     """Levels behind the ratios and differences, in words, by name.
 
-    For each of the `METHODS` `entropy_<arm>`, `accuracy_<arm>` and `length_<arm>` at its end, `pass_8_<arm>` and
-    `pass_64_<arm>` after training, `selected_<arm>` and, but for plain GRPO, `difference_<arm>` in accuracy and
-    `detectable_<arm>`, the smallest difference that this number of seeds sees with a power of `POWER`.
+    For each of the `METHODS` `entropy_<arm>`, `accuracy_<arm>` and `length_<arm>` at its end, `left_<arm>`, its share of
+    the base policy's entropy then, `pass_8_<arm>` and `pass_64_<arm>` after training, `selected_<arm>` and, but for
+    plain GRPO, `difference_<arm>` to it in accuracy; and for a method `detectable_<arm>`, the smallest difference to
+    GRPO with its own clip that this number of seeds sees with a power of `POWER`.
     """
     words = {}
     for arm in METHODS:
         runs = arms[arm]
         for quantity, unit in (("entropy", "nat"), ("accuracy", ""), ("length", "tokens")):
             words[f"{quantity}_{arm}"] = spell_seeds([end_level(run, quantity, window()) for run in runs], unit)
+        words[f"left_{arm}"] = spell_seeds([left_after(run, run.config.max_steps, window()) for run in runs], "share")
         for k in (8, 64):
             words[f"pass_{k}_{arm}"] = spell_seeds([pass_at(run, k) for run in runs])
         words[f"selected_{arm}"] = spell_seeds([selected_per_rollout(run) for run in runs], "tokens")
-        if arm != BASELINE:
-            differences = accuracy_differences(arms, arm)
-            words[f"difference_{arm}"] = spell_seeds(differences, "points")
-            smallest = spell(minimum_detectable(differences), "points") if differences.size > 1 else "an unknown size"
-            words[f"detectable_{arm}"] = smallest
+        if arm != PLAIN:
+            words[f"difference_{arm}"] = spell_seeds(accuracy_differences(arms, arm), "points")
+    for arm, baseline in OWN_CLIP.items():
+        differences = accuracy_differences(arms, arm, baseline)
+        smallest = spell(minimum_detectable(differences), "points") if differences.size > 1 else "an unknown size"
+        words[f"detectable_{arm}"] = smallest
     return words
 
 
