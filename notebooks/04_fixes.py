@@ -36,7 +36,9 @@ from repro.runs.profiles import load_profile
 ledger, loaded = claims.load_ledger(), load_profile(profile)
 ids = (
     "fixes",
+    "fixes_plain",
     "fixes_clipping",
+    "fixes_delay",
     "fixes_coverage",
     "fixes_regularisers",
     "fixes_control",

@@ -74,6 +74,49 @@ def test_the_end_is_the_last_window_of_the_steps_in_common(make_run):
     assert controls.accuracy_added(short, long, window=1 / 8) == pytest.approx(150 / 320)
 
 
+# Clocks.
+
+
+def test_the_clock_of_remaining_entropy_is_the_baselines(make_run):
+    # Entropy exp(-5 x) of the baseline falls to a tenth at x = ln 10 / 5; the other has exp(-2 x) then.
+    def runs(rate, gain):
+        return [
+            make_run(
+                seed,
+                entropy=lambda x: np.exp(-rate * x),
+                accuracy=lambda x: gain * x,
+                steps_per_generation=1,
+                eval_steps=1,
+            )
+            for seed in range(2)
+        ]
+
+    baseline, other = runs(5, 0.2), runs(2, 0.5)
+    at = np.log(10) / 5
+    found = fixes.entropy_ratio_at_left(baseline, other, left=0.1, window=0.02)
+    assert found.estimate == pytest.approx(np.exp(3 * at), rel=0.02)
+    gap = fixes.accuracy_added_at_left(other[0], baseline[0], left=0.1, window=0.02)
+    assert gap == pytest.approx(0.3 * at, rel=0.02)
+    with pytest.raises(NoEffect, match=r"entropy never falls to 0\.001"):
+        fixes.entropy_ratio_at_left(baseline, other, left=0.001, window=0.02)
+
+
+def test_a_mere_delay_adds_nothing_at_equal_entropy(make_run):
+    def run(rate, gain=0.0):
+        return make_run(
+            0,
+            entropy=lambda x: np.exp(-rate * x),
+            accuracy=lambda x: 0.9 - 0.3 * np.exp(-rate * x) + gain,
+            steps_per_generation=1,
+            eval_steps=1,
+        )
+
+    assert fixes.accuracy_added_at_entropy(run(2), run(4), window=0.05) == pytest.approx(0, abs=0.002)
+    assert fixes.accuracy_added_at_entropy(run(2, 0.05), run(4), window=0.05) == pytest.approx(0.05, abs=0.002)
+    with pytest.raises(NoEffect, match="entropy never falls to"):
+        fixes.accuracy_added_at_entropy(run(4), run(2), window=0.05)
+
+
 # Ratios and differences.
 
 
@@ -204,23 +247,40 @@ def test_table_2_by_other_means(entries):
 
 def test_verdicts_follow_the_runs(entries, arm):
     runs = [
-        *arm("grpo8", entropy=0.02, accuracy=lambda seed: 0.94 + 0.001 * seed),
-        *arm("clip_higher", entropy=0.1, accuracy=0.95),
+        *arm("unclipped", entropy=0.02, accuracy=lambda seed: 0.94 + 0.001 * seed),
+        *arm("clip_two", entropy=0.02, accuracy=0.95),
         *arm("clip_cov", entropy=0.03, accuracy=0.93),
         *arm("kl_cov", entropy=0.3, accuracy=lambda seed: 0.95 + 0.001 * seed, length=9),
     ]
-    found = {one.subclaim: str(one.verdict) for one in claims.measure(entries["fixes"], runs)}
-    assert found == {
+    findings = {one.subclaim: one for one in claims.measure(entries["fixes"], runs)}
+    assert {name: str(one.verdict) for name, one in findings.items()} == {
         "kl_cov_entropy": "reproduced",
         "kl_cov_entropy_tenfold": "reproduced",
+        "kl_cov_entropy_left": "underpowered",
         "clip_cov_entropy": "not reproduced",
+        "clip_cov_entropy_left": "underpowered",
         "kl_cov_accuracy": "reproduced",
         "clip_cov_accuracy": "not reproduced",
+        "kl_cov_accuracy_left": "underpowered",
+        "clip_cov_accuracy_left": "underpowered",
         "kl_cov_gain": "not reproduced",
-        "kl_cov_over_clip_higher": "underpowered",
         "kl_cov_length": "reproduced",
         "clip_cov_length": "reproduced",
     }
+    assert "entropy never falls to 0.0007" in findings["kl_cov_entropy_left"].note
+
+
+def test_every_method_is_held_against_its_own_clip_and_against_plain_grpo(entries):
+    own = {part.id: set(part.arms) for part in entries["fixes"].subclaims}
+    assert all(arms == {"kl_cov", "unclipped"} for part, arms in own.items() if part.startswith("kl_cov"))
+    assert all(arms == {"clip_cov", "clip_two"} for part, arms in own.items() if part.startswith("clip_cov"))
+    plain = {part.id: set(part.arms) for part in entries["fixes_plain"].subclaims}
+    assert plain["kl_cov_accuracy_plain"] == {"kl_cov", "grpo8"}
+    profile = load_profile("cpu")
+    for method, baseline in fixes.OWN_CLIP.items():
+        theirs, ours = (profile.configs(arm)[0] for arm in (baseline, method))
+        assert theirs.max_steps == ours.max_steps and not theirs.trainer
+    assert (profile.configs("unclipped")[0].epsilon, profile.configs("clip_two")[0].epsilon) == (None, 1.0)
 
 
 def test_too_few_seeds_decide_nothing(entries, arm):
@@ -263,7 +323,7 @@ def line(axes, label):
 def test_curves_stand_beside_the_papers(arms):
     panels = np.array(figures.curves(arms).axes[:6]).reshape(3, 2)
     assert panels[0, 0].get_yscale() == panels[0, 1].get_yscale() == "log"
-    for row, level in zip(panels, (0.08, 93, 11), strict=True):
+    for row, level in zip(panels, (0.12, 90, 13), strict=True):
         assert line(row[0], "KL-Cov").get_ydata()[-1] == pytest.approx(level, rel=0.01)
         assert len(row[1].lines) == 4
     # The paper's GRPO at 7B ends at 0.021 nat, 37.9 % and about 1000 tokens.
@@ -274,11 +334,13 @@ def test_curves_stand_beside_the_papers(arms):
 
 def test_differences_are_drawn_with_their_interval_and_what_could_be_seen(arms):
     [axes] = figures.differences(arms).axes
-    expected = 100 * fixes.accuracy_differences(arms, "kl_cov")
     dots = [one.get_xdata() for one in axes.lines if one.get_marker() == "o" and len(one.get_xdata()) == 4]
-    np.testing.assert_allclose(dots[2], expected)
-    grey = axes.patches[2]
-    assert grey.get_width() / 2 == pytest.approx(fixes.minimum_detectable(expected))
+    assert len(dots) == len(fixes.OWN_CLIP) + len(figures.METHODS) - 1
+    rows = [*fixes.OWN_CLIP.items(), *((arm, "grpo8") for arm in figures.METHODS if arm != "grpo8")]
+    for (arm, baseline), seen, grey in zip(rows, dots, axes.patches, strict=True):
+        expected = 100 * fixes.accuracy_differences(arms, arm, baseline)
+        np.testing.assert_allclose(seen, expected)
+        assert grey.get_width() / 2 == pytest.approx(fixes.minimum_detectable(expected))
     diamonds = [one.get_xdata()[0] for one in axes.lines if one.get_marker() == "D" and len(one.get_xdata())]
     assert diamonds == pytest.approx([0.2, 1.8, 2.0])
     assert "80 % power" in figures.differences_caption(arms)

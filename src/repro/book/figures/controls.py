@@ -38,11 +38,11 @@ RULES = {
     "tokens_random": "random",
     "unclipped": "no penalty",
 }
-SCOPES = ("kl_cov", "scope_step", "scope_micro_4", "scope_micro_16")
+SCOPES = ("kl_cov", "scope_step", "scope_micro_4")
 UPDATES = (1, 2, 4, 8)
 METHODS = {
-    "GRPO": ("grpo_u1", "grpo_u2", "grpo_u4", "grpo8"),
-    "Clip-Cov": ("clip_cov_u1", "clip_cov_u2", "clip_cov_u4", "clip_cov"),
+    "GRPO": ("grpo_u1", "grpo_u2", None, "grpo8"),
+    "Clip-Cov": (None, "clip_cov_u2", None, "clip_cov"),
     "KL-Cov": (None, "kl_cov_u2", "kl_cov_u4", "kl_cov"),
 }
 CLIP_ARMS = [arm for pair in CLIPS.values() for arm in pair]
@@ -64,7 +64,12 @@ CONTROLLERS = {
     ("KL-Cov to a target", PALETTE[0], "o", "-"): ("kl_target_10", "kl_target_20", "kl_target_30"),
     ("bonus to a target", PALETTE[1], "P", "--"): ("bonus_target_10", "bonus_target_20", "bonus_target_30"),
 }
-FIXES = {"clip_higher": "clip-higher", "clip_cov": "Clip-Cov", "kl_cov": "KL-Cov"}
+FIXES = {
+    "kl_cov": "KL-Cov\nminus no clip",
+    "clip_cov": "Clip-Cov\nminus [0, 2]",
+    "kl_cov_plain": "KL-Cov\nminus GRPO",
+    "clip_cov_plain": "Clip-Cov\nminus GRPO",
+}
 PLANE_ARMS = [*UNCONTROLLED, *(arm for arms in CONTROLLERS.values() for arm in arms)]
 ARMS = list(dict.fromkeys([*CLIP_ARMS, *RULES, *SCOPES, *MAP_ARMS, *RANDOM, *PLANE_ARMS]))
 """All arms whose runs the figures take."""
@@ -185,7 +190,7 @@ def tokens_caption(runs: Arms) -> str:
 def scope(runs: Arms) -> Figure:
     """Fraction selected, entropy and accuracy by the pool in which the top covariances are taken."""
     figure, [share, *others] = style.panels(3, 7.6)
-    labels = ["rollout", "optimizer step", *map(_sequences, _micro_sizes(runs))]
+    labels = ["rollout", "optimizer step", _sequences(_micro_size(runs))]
     share.axvline(100 * _fraction(runs["kl_cov"][0]), **style.GUIDE)
     fractions = [[100 * float(run.metrics["selected/fraction"].mean()) for run in runs[arm]] for arm in SCOPES]
     _rows(share, "Tokens selected (%)", labels, fractions, PALETTE[2])
@@ -194,10 +199,10 @@ def scope(runs: Arms) -> Figure:
     return figure
 
 
-def _micro_sizes(runs: Arms) -> list[int]:
-    """Sequences in a micro-batch of the two arms that select within one."""
-    configs = [runs[arm][0].config for arm in SCOPES[2:]]
-    return [one.prompts_per_rollout * one.num_generations // one.steps_per_generation for one in configs]
+def _micro_size(runs: Arms) -> int:
+    """Sequences in a micro-batch of the arm that selects within one."""
+    config = runs[SCOPES[-1]][0].config
+    return config.prompts_per_rollout * config.num_generations // config.steps_per_generation
 
 
 def _sequences(number: int) -> str:
@@ -206,10 +211,9 @@ def _sequences(number: int) -> str:
 
 def scope_caption(runs: Arms) -> str:
     """Caption of `scope`, with n and the interval."""
-    large, small = _micro_sizes(runs)
     return (
         "KL-Cov with its tokens taken as the top of a rollout, of an optimizer step, and of micro-batches of "
-        f"{large} and of {_sequences(small)}: per cent of the tokens selected (mean over training; dotted: the nominal "
+        f"{_sequences(_micro_size(runs))}: per cent of the tokens selected (mean over training; dotted: the nominal "
         f"{100 * _fraction(runs['kl_cov'][0]):g} %), entropy (entropy/response_mean) and validation accuracy (mean@k), "
         f"the latter two {_moment(runs, SCOPES)}. {_marks(runs, SCOPES)}"
     )
@@ -403,10 +407,10 @@ def tracking_caption(runs: Arms) -> str:
 
 @style.styled("x")
 def pays(findings: Sequence[Finding]) -> Figure:
-    """Accuracy that each fix adds to GRPO, with something to explore and with a single strategy.
+    """Accuracy that each fix adds to its baselines, with something to explore and with a single strategy.
 
     Args:
-        findings: of the question `exploration`, whose sub-claims are named by mixture and fix.
+        findings: of the question `exploration`, whose sub-claims are named by mixture and contrast.
     """
     by_name = {finding.subclaim: finding for finding in findings}
     figure, both = style.panels(2, 5.2)
@@ -419,7 +423,7 @@ def pays(findings: Sequence[Finding]) -> Figure:
     ends = [axes.get_xlim() for axes in both]
     for axes in both:
         axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
-    both[1].set_xlabel("Accuracy added to GRPO (points)")
+    both[1].set_xlabel("Accuracy added (points)")
     return figure
 
 
@@ -427,8 +431,8 @@ def pays_caption(findings: Sequence[Finding]) -> str:
     """Caption of `pays`, with n and the interval."""
     n, window = min(finding.n for finding in findings), load_ledger().argument("exploration", "window")
     return (
-        f"Validation accuracy (mean@k, mean over the last {style.part(window)} of training) of each method less plain "
-        "GRPO's with the same seed, in percentage points, on a base policy whose best strategy is rare and at first "
-        f"poor and on one with a single strategy. Circles: {style.seeds(n)}; diamonds: means; "
+        f"Validation accuracy (mean@k, mean over the last {style.part(window)} of training) of each method less a "
+        "baseline's with the same seed, in percentage points, on a base policy whose best strategy is rare and at "
+        f"first poor and on one with a single strategy. Circles: {style.seeds(n)}; diamonds: means; "
         f"{style.interval(n, 'lines')}."
     )

@@ -13,24 +13,28 @@ from repro.runs import Run
 
 
 @per_seed
-def entropy_share(run: Run, *, fraction: float, window: float, minimum: float) -> float:
+def entropy_share(run: Run, *, fraction: float, window: float, minimum: float, until: float = 1.0) -> float:
     """Share of the run's whole fall of entropy that is over at `fraction` of training: (H0 - Hf) / (H0 - H1).
+
+    `until` is the fraction of the run that is taken for its whole, as if training had ended there.
 
     Raises `NoEffect` if the whole fall H0 - H1 is under `minimum` nats.
     """
-    start, there, end = (level_at(run, "entropy", point, window) for point in (0, fraction, 1))
+    steps = round(until * run.config.max_steps)
+    start, there, end = (level_at(run, "entropy", point, window, steps) for point in (0, fraction, 1))
     if start - end < minimum:
         raise NoEffect(f"entropy fell by {start - end:.3f} nat, less than {minimum:g}")
     return (start - there) / (start - end)
 
 
 @per_seed
-def gain_share(run: Run, *, fraction: float, window: float, minimum: float) -> float:
+def gain_share(run: Run, *, fraction: float, window: float, minimum: float, until: float = 1.0) -> float:
     """Share of the run's whole gain of accuracy that is there at `fraction` of training: (Rf - R0) / (R1 - R0).
 
-    Raises `NoEffect` if the whole gain R1 - R0 is under `minimum`.
+    `until` is as in `entropy_share`. Raises `NoEffect` if the whole gain R1 - R0 is under `minimum`.
     """
-    start, there, end = (level_at(run, "accuracy", point, window) for point in (0, fraction, 1))
+    steps = round(until * run.config.max_steps)
+    start, there, end = (level_at(run, "accuracy", point, window, steps) for point in (0, fraction, 1))
     if end - start < minimum:
         raise NoEffect(f"accuracy gained {end - start:.3f}, less than {minimum:g}")
     return (there - start) / (end - start)

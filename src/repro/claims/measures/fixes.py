@@ -263,8 +263,8 @@ def selected_per_rollout(run: Run) -> float:
 def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     """Levels behind the ratios and differences, in words, by name.
 
-    For each of the `METHODS` `entropy_<arm>`, `accuracy_<arm>` and `length_<arm>` at its end, `left_<arm>`, its share of
-    the base policy's entropy then, `pass_8_<arm>` and `pass_64_<arm>` after training, `selected_<arm>` and, but for
+    For each of the `METHODS` `entropy_<arm>`, `accuracy_<arm>` and `length_<arm>` at its end, `left_<arm>`, its share
+    of the base policy's entropy then, `pass_8_<arm>` and `pass_64_<arm>` after training, `selected_<arm>` and, but for
     plain GRPO, `difference_<arm>` to it in accuracy; and for a method `detectable_<arm>`, the smallest difference to
     GRPO with its own clip that this number of seeds sees with a power of `POWER`.
     """
