@@ -33,7 +33,9 @@ from repro.claims.measures import collapse as measures
 from repro.runs import load_or_train
 from repro.runs.profiles import load_profile
 
-claim = claims.load_ledger().claim("collapse")
+claim, length = (
+    claims.load_ledger().claim(name) for name in ("collapse", "collapse_length")
+)
 configs = load_profile(profile).configs(claim.arm, seeds)
 runs = [load_or_train(config) for config in configs]
 
@@ -91,6 +93,13 @@ display.show(
 studies = claims.other_studies(profile, findings)
 display.table(claims.table(claim, findings, studies), css="verdicts with-range")
 
+# %% [markdown]
+# A share of a whole depends on where the whole ends: the same shares, had training ended earlier.
+
+# %%
+shorter = claims.measure(length, runs)
+display.table(claims.table(length, shorter, {}), css="verdicts with-prediction")
+
 # %%
 print(
     f"Claim {claim.number} with profile {profile}: {claims.headline(claim, findings)}"
@@ -105,8 +114,8 @@ display.glue(
     seeds=f"{len(runs)} seed{'s' * (len(runs) != 1)}",
     steps=runs[0].config.max_steps,
     verdict=str(claims.headline(claim, findings)),
-    **{finding.subclaim: finding.ours for finding in findings},
-    **{f"{finding.subclaim}_verdict": str(finding.verdict) for finding in findings},
+    **{finding.subclaim: finding.ours for finding in findings + shorter},
+    **{f"{finding.subclaim}_verdict": finding.word for finding in findings + shorter},
     **measures.describe(runs),
 )
 
