@@ -2,7 +2,7 @@
 
 Quantities are `entropy` (nats, the paper's Eq. 5: mean over responses of their tokens' mean), `token_entropy` (nats,
 mean over tokens), `length` (tokens of a sampled response), `accuracy` (a fraction, mean@k on the validation set at
-temperature 1) and `greedy_accuracy` (the same of one greedy response).
+the run's `eval_temperature`) and `greedy_accuracy` (the same of one greedy response).
 """
 
 from collections.abc import Sequence
