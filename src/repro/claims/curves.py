@@ -1,7 +1,8 @@
 """Curves of a run, their levels, and runs of several arms beside each other: what measures and figures read of records.
 
 Quantities are `entropy` (nats, the paper's Eq. 5: mean over responses of their tokens' mean), `token_entropy` (nats,
-mean over tokens), `length` (tokens of a sampled response), `accuracy` (a fraction, mean@k on the validation set at
+mean over tokens), `length` (tokens of a sampled response), `truncated` (share of responses that the limit of length
+cut), `no_spread` (share of groups whose rewards are all equal), `accuracy` (a fraction, mean@k on the validation set at
 the run's `eval_temperature`) and `greedy_accuracy` (the same of one greedy response).
 """
 
@@ -15,10 +16,29 @@ from repro.claims.errors import ClaimError, NoEffect
 from repro.runs import Run
 
 ACCURACY, ENTROPY = "accuracy/mean", "entropy/response_mean"
-BY_ROLLOUT = {"entropy": ENTROPY, "token_entropy": "entropy/token_mean", "length": "completions/mean_length"}
+BY_ROLLOUT = {
+    "entropy": ENTROPY,
+    "token_entropy": "entropy/token_mean",
+    "length": "completions/mean_length",
+    "truncated": "completions/clipped_ratio",
+    "no_spread": "frac_reward_zero_std",
+}
 BY_EVALUATION = {"accuracy": ACCURACY, "greedy_accuracy": "accuracy/greedy"}
+DECODINGS = {"sampled": "accuracy", "greedy": "greedy_accuracy"}
+"""Quantities by the decoding of the responses that an accuracy judges."""
 # What is known of a rollout stands at its first update only.
-ONCE_A_ROLLOUT = ("length",)
+ONCE_A_ROLLOUT = ("length", "truncated", "no_spread")
+
+
+def accuracy_of(decoding: str) -> str:
+    """The quantity that judges responses of a decoding in `DECODINGS`.
+
+    Raises:
+        ClaimError: a decoding that evaluations do not have.
+    """
+    if decoding not in DECODINGS:
+        raise ClaimError(f"evaluations have no decoding {decoding!r}; choose from {', '.join(DECODINGS)}")
+    return DECODINGS[decoding]
 
 
 def column(run: Run, frame: pd.DataFrame, name: str, *, gaps: bool = False) -> np.ndarray:

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from repro.book.figures import style
 from repro.claims import NoEffect, load_ledger, spell_seeds
-from repro.claims.measures.law import DECODINGS, fit_r2
+from repro.claims.curves import DECODINGS
+from repro.claims.measures.law import fit_r2
 from repro.claims.measures.law_null import NULLS, null_fits
 from repro.runs import Run
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from repro.claims.curves import end_level, level_at
+from repro.claims.curves import accuracy_of, end_level, level_at
 from repro.claims.errors import NoEffect
 from repro.claims.reading import load_ledger
 from repro.claims.registry import per_seed
@@ -28,13 +28,17 @@ def entropy_share(run: Run, *, fraction: float, window: float, minimum: float, u
 
 
 @per_seed
-def gain_share(run: Run, *, fraction: float, window: float, minimum: float, until: float = 1.0) -> float:
+def gain_share(
+    run: Run, *, fraction: float, window: float, minimum: float, until: float = 1.0, decoding: str = "sampled"
+) -> float:
     """Share of the run's whole gain of accuracy that is there at `fraction` of training: (Rf - R0) / (R1 - R0).
 
-    `until` is as in `entropy_share`. Raises `NoEffect` if the whole gain R1 - R0 is under `minimum`.
+    `until` is as in `entropy_share`; `decoding` is `sampled` or `greedy`. Raises `NoEffect` if the whole gain R1 - R0
+    is under `minimum`.
     """
     steps = round(until * run.config.max_steps)
-    start, there, end = (level_at(run, "accuracy", point, window, steps) for point in (0, fraction, 1))
+    quantity = accuracy_of(decoding)
+    start, there, end = (level_at(run, quantity, point, window, steps) for point in (0, fraction, 1))
     if end - start < minimum:
         raise NoEffect(f"accuracy gained {end - start:.3f}, less than {minimum:g}")
     return (there - start) / (end - start)

@@ -1,9 +1,9 @@
 """Claim 2: performance follows entropy by the law R = -a exp(H) + b.
 
-Along a run, R is validation accuracy (a fraction; its `decoding` is that of responses `sampled` at temperature 1, as
-the policy's entropy is, or `greedy`) and H `entropy/response_mean` (nats), each rollout's updates averaged and
-interpolated to the step of the evaluation; before the first rollout's middle it is the first rollout's. Runs that are
-compared are cut to the steps that all of them have, and paired by seed.
+Along a run, R is validation accuracy (a fraction; its `decoding` is that of responses `sampled` at the run's
+`eval_temperature`, or `greedy`) and H `entropy/response_mean` (nats), each rollout's updates averaged and interpolated
+to the step of the evaluation; before the first rollout's middle it is the first rollout's. Runs that are compared are
+cut to the steps that all of them have, and paired by seed.
 
 Fits need a stretch over which entropy falls by at least `minimum` nats; without one there is `NoEffect`, for a and b
 cannot be told apart.
@@ -20,14 +20,12 @@ from repro import paper, paths
 from repro.analysis import law
 from repro.analysis.intervals import LEVEL, Interval, over_seeds
 from repro.analysis.law import LawFit, LeftOut, Prediction, Trajectory
-from repro.claims.curves import common_steps, curve, end_level, paired
+from repro.claims.curves import accuracy_of, common_steps, curve, end_level, paired
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.registry import per_seed, pooled
 from repro.runs import Run
 
 COEFFICIENTS = ("a", "b", "ceiling")
-DECODINGS = {"sampled": "accuracy", "greedy": "greedy_accuracy"}
-"""Quantities of `repro.claims.curves` by the decoding of the responses that R judges."""
 PAPER_STEPS = 288
 """Gradient steps of the 36 rollouts that the paper fits, at the 8 updates per rollout of Fig. 11."""
 
@@ -43,13 +41,12 @@ def trajectory(run: Run, steps: int | None = None, entropy: str = "entropy", dec
         NoEffect: fewer than three evaluations, which no law can be fitted to.
         ClaimError: a decoding that evaluations do not have.
     """
-    if decoding not in DECODINGS:
-        raise ClaimError(f"evaluations have no decoding {decoding!r}; choose from {', '.join(DECODINGS)}")
-    accuracy = curve(run, DECODINGS[decoding], steps)
+    quantity = accuracy_of(decoding)
+    accuracy = curve(run, quantity, steps)
     if len(accuracy) < 3:
         raise NoEffect(f"{len(accuracy)} evaluations, but a law needs at least 3")
     at, path = accuracy["step"].to_numpy(), curve(run, entropy, steps)
-    return Trajectory(at, np.interp(at, path["step"], path[entropy]), accuracy[DECODINGS[decoding]].to_numpy())
+    return Trajectory(at, np.interp(at, path["step"], path[entropy]), accuracy[quantity].to_numpy())
 
 
 def _check_fall(points: Trajectory, minimum: float) -> None:
