@@ -123,7 +123,7 @@ def second(content):
         (lambda c: c["claims"].append(c["claims"][0]), r"01_collapse.yaml: claims: 'collapse' appears more than once"),
         (
             lambda c: c["claims"].append(3),
-            r"claims.1=3 \(int\) .* must be a valid dict",
+            r"claims.2=3 \(int\) .* must be a valid dict",
         ),
         (lambda c: c["claims"][0].pop("statement"), r"01_collapse.yaml: claims.collapse.statement is missing"),
         (lambda c: c["claims"][0].update(statement=" "), r"claims.collapse.statement: is empty"),
