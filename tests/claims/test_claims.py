@@ -150,7 +150,7 @@ def second(content):
         ),
         (
             lambda c: first(c)["arguments"].pop("window"),
-            r"takes the arguments fraction, minimum, window; got fraction, m",
+            r"takes the arguments fraction, minimum, until, window; got fraction, m",
         ),
         (lambda c: first(c)["arguments"].update(fraction="1/0"), r"arguments: fraction must be a number or a fraction"),
         (lambda c: first(c)["arguments"].update(fraction=[1]), r"arguments: fraction must be a number or a fraction"),
@@ -222,7 +222,7 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path):
     for name, claim_id in (("10_last", "last"), ("02_next", "next")):
         (folder / f"{name}.yaml").write_text(text.replace("id: collapse", f"id: {claim_id}"))
     ledger = claims.load_ledger(folder)
-    assert [claim.id for claim in ledger.claims] == ["collapse", "next", "last"]
+    assert [claim.id for claim in ledger.claims] == ["collapse", "collapse_length", "next", "next_length", "last", "last_length"]
     (folder / "11_again.yaml").write_text(text)
     with pytest.raises(ClaimError, match="claims: 'collapse' appears more than once"):
         claims.load_ledger(folder)
@@ -235,7 +235,7 @@ def test_arms_and_figures_of_sub_claims(tmp_path):
             part.update(recorded={"cpu": "not as predicted"})
         first(content).update(arms=["kl_cov"], figure="fig-one", unit="")
 
-    [claim] = claims.load_ledger(changed(tmp_path, change)).claims
+    claim = claims.load_ledger(changed(tmp_path, change)).claims[0]
     assert claim.kind is Kind.QUESTION
     assert claim.subclaims[0].arms == ("kl_cov",)
     assert claim.subclaims[0].figure == "fig-one"
@@ -523,7 +523,7 @@ def test_what_a_measure_takes_is_read_off_its_signature(registered, tmp_path):
         return None
 
     measure = claims.MEASURES["entropy_share"]
-    assert (measure.arms, measure.pooled, sorted(measure.arguments)) == (1, False, ["fraction", "minimum", "window"])
+    assert (measure.arms, measure.pooled, sorted(measure.arguments)) == (1, False, ["fraction", "minimum", "until", "window"])
     assert Measure(many, True).arms is None
 
     def ledger(arms, arguments):
