@@ -222,7 +222,14 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path):
     for name, claim_id in (("10_last", "last"), ("02_next", "next")):
         (folder / f"{name}.yaml").write_text(text.replace("id: collapse", f"id: {claim_id}"))
     ledger = claims.load_ledger(folder)
-    assert [claim.id for claim in ledger.claims] == ["collapse", "collapse_length", "next", "next_length", "last", "last_length"]
+    assert [claim.id for claim in ledger.claims] == [
+        "collapse",
+        "collapse_length",
+        "next",
+        "next_length",
+        "last",
+        "last_length",
+    ]
     (folder / "11_again.yaml").write_text(text)
     with pytest.raises(ClaimError, match="claims: 'collapse' appears more than once"):
         claims.load_ledger(folder)
@@ -523,7 +530,11 @@ def test_what_a_measure_takes_is_read_off_its_signature(registered, tmp_path):
         return None
 
     measure = claims.MEASURES["entropy_share"]
-    assert (measure.arms, measure.pooled, sorted(measure.arguments)) == (1, False, ["fraction", "minimum", "until", "window"])
+    assert (measure.arms, measure.pooled, sorted(measure.arguments)) == (
+        1,
+        False,
+        ["fraction", "minimum", "until", "window"],
+    )
     assert Measure(many, True).arms is None
 
     def ledger(arms, arguments):
