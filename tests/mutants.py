@@ -23,6 +23,8 @@ PROFILES = "tests/runs/test_profiles.py"
 ATTEST = "tests/runs/test_attest.py"
 FINGERPRINT = "tests/runs/test_fingerprint.py"
 CONFIG = "tests/runs/test_config.py"
+GRADING = "tests/tasks/test_grading.py"
+PUBLISHED = "tests/tasks/test_published.py"
 
 
 @dataclass(frozen=True)
@@ -819,9 +821,51 @@ MUTANTS = (
     Mutant(
         "identity without the base policy's weights",
         "runs/config.py",
-        'f"{content}\\n{self.base_sha256}"',
-        "content",
+        "[content, self.base_sha256, *filter",
+        "[content, *filter",
         (CONFIG,),
+    ),
+    Mutant(
+        "identity without the task's problems",
+        "runs/config.py",
+        "*filter(None, [tasks.identity(self.task)])",
+        "",
+        (PUBLISHED,),
+    ),
+    Mutant(
+        "infinite answers left to math-verify",
+        "tasks/grading/worker.py",
+        "infinite(answer) == infinite(gold) and ",
+        "",
+        (GRADING,),
+    ),
+    Mutant(
+        "the reward is the lenient score",
+        "tasks/rewards.py",
+        "float(one.strict_right)",
+        "float(one.lenient_right)",
+        (PUBLISHED,),
+    ),
+    Mutant(
+        "powers of a power count once",
+        "tasks/grading/limits.py",
+        "power *= max(1.0, number)",
+        "power = max(power, number)",
+        (GRADING,),
+    ),
+    Mutant(
+        "numbers joined in an exponent",
+        "tasks/grading/limits.py",
+        "any(_NUMBER.fullmatch(a + b) for a, b in adjacent)",
+        "False",
+        (GRADING,),
+    ),
+    Mutant(
+        "benchmarks decoded as validation is",
+        "runs/recorder.py",
+        "if known is None:",
+        "if True:",
+        (PUBLISHED,),
     ),
     Mutant(
         "identity with the arm's label",
