@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,13 @@ def fixed_seed(seed: int) -> Iterator[None]:
         yield
 
 
+class Completions(NamedTuple):
+    """Texts without special tokens, and how many tokens each was sampled as, without these."""
+
+    texts: list[str]
+    lengths: list[int]
+
+
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -35,8 +43,8 @@ def sample(
     *,
     temperature: float,
     max_completion_length: int,
-) -> list[str]:
-    """``samples`` completions of each prompt in a row, as text without special tokens; greedy at temperature 0."""
+) -> Completions:
+    """``samples`` completions of each prompt in a row; greedy at temperature 0."""
     encoded = tokenizer(prompts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     chunk = max(1, ROWS // samples)
     tokens = [
@@ -52,14 +60,16 @@ def sample(
             pad=tokenizer.pad_token_id,
         )
     ]
-    return tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    special = set(tokenizer.all_special_ids)
+    lengths = [sum(token not in special for token in completion) for completion in tokens]
+    return Completions(tokenizer.batch_decode(tokens, skip_special_tokens=True), lengths)
 
 
-def _length(completion: str, task: Task, tokenizer: PreTrainedTokenizerBase) -> int:
+def _lengths(completions: Completions, task: Task) -> list[int]:
     """In tokens of the task where it has some, else of the policy."""
     if not isinstance(task, TaughtTask):
-        return len(tokenizer(completion, add_special_tokens=False)["input_ids"])
-    return len(completion.split(task.separator)) if task.separator else len(completion)
+        return completions.lengths
+    return [len(text.split(task.separator)) if task.separator else len(text) for text in completions.texts]
 
 
 def _lenient(task: Task, completions: list[str], answers: list[str]) -> dict[str, float]:
@@ -122,17 +132,17 @@ def evaluate(
             else completions
         )
     right = np.array(
-        [task.verify(completion, answers[index // samples]) for index, completion in enumerate(completions)]
+        [task.verify(completion, answers[index // samples]) for index, completion in enumerate(completions.texts)]
     ).reshape(len(prompts), samples)
     levels = pd.Series(right.mean(axis=1)).groupby(np.array(problems["level"])).mean()
     powers = [k for k in (2**power for power in range(1, 11)) if k <= samples]
-    greedily = [task.verify(completion, answer) for completion, answer in zip(greedy, answers, strict=True)]
+    greedily = [task.verify(completion, answer) for completion, answer in zip(greedy.texts, answers, strict=True)]
     return {
         "accuracy/mean": float(right.mean()),
         "accuracy/greedy": float(np.mean(greedily)),
         **{f"accuracy/pass@{k}": pass_at_k(right.sum(axis=1), samples, k) for k in powers},
         **{f"accuracy/level_{level}": float(value) for level, value in levels.items()},
-        **_lenient(task, completions, [answer for answer in answers for _ in range(samples)]),
-        "completion_length/mean": float(np.mean([_length(completion, task, tokenizer) for completion in completions])),
+        **_lenient(task, completions.texts, [answer for answer in answers for _ in range(samples)]),
+        "completion_length/mean": float(np.mean(_lengths(completions, task))),
         "k": samples,
     }

@@ -167,7 +167,8 @@ def _powers(text: str, tokens: list[str]) -> str | None:
                 expanded *= max(1.0, number)
         if one.depth > 1 and _NUMBER.fullmatch(one.base):
             # The power of a number is a number in the exponent around it.
-            power *= max(1.0, float(one.base)) ** max([1.0, *map(float, one.numbers)])
+            base, exponent = min(float(one.base), POWER + 1.0), max([1.0, *map(float, one.numbers)])
+            power *= max(1.0, base) ** min(exponent, float(POWER.bit_length()))
         if power > POWER:
             return f"exponents whose product is more than {POWER}"
     if expanded > EXPANDED:
