@@ -315,7 +315,7 @@ def profiles(arguments: argparse.Namespace) -> None:
     rows = [("profile", "base", "runs", "description")]
     for name in profile_names():
         profile = load_profile(name)
-        rows.append((name, profile.base, str(len(profile.all_configs())), profile.description))
+        rows.append((name, ", ".join(profile.bases), str(len(profile.all_configs())), profile.description))
     _print_table(rows)
 
 

@@ -37,10 +37,44 @@ def test_evaluation_leaves_the_random_state_alone_and_repeats(policy):
     assert torch.equal(before, torch.get_rng_state())
     assert model.training
     assert evaluate(model, tokenizer, ARITHMETIC, problems, seed=1, **settings) == first
-    assert set(first) >= {"accuracy/mean", "accuracy/greedy", "accuracy/pass@2", "accuracy/pass@4", "k"}
-    assert "accuracy/pass@8" not in first
+    assert set(first.row) >= {"accuracy/mean", "accuracy/greedy", "accuracy/pass@2", "accuracy/pass@4", "k"}
+    assert not {"accuracy/pass@8", "accuracy/rollout"} & set(first.row)
+    assert first.answers == []
     levels = {f"accuracy/level_{level}" for level in problems["level"]}
-    assert levels <= set(first)
+    assert levels <= set(first.row)
+
+
+def test_what_is_asked_for_beside_the_accuracy_leaves_it_as_it_was(policy):
+    problems = ARITHMETIC.dataset("validation", 0, 12)
+    settings = {"samples": 4, "temperature": 0.6, "max_completion_length": 6, "seed": 1}
+    plain = evaluate(*policy, ARITHMETIC, problems, **settings)
+    more = evaluate(*policy, ARITHMETIC, problems, **settings, rollout_samples=2, rollout_temperature=1.0, keep=3)
+    assert {name: value for name, value in more.row.items() if name != "accuracy/rollout"} == plain.row
+    assert 0 <= more.row["accuracy/rollout"] <= 1
+    assert [(answer["problem"], answer["decoding"]) for answer in more.answers] == [
+        (problem, decoding) for problem in range(3) for decoding in ("greedy", "sampled", "sampled", "sampled")
+    ]
+
+
+def test_rollout_samples_have_a_temperature_of_their_own_and_kept_answers_their_marks(policy, monkeypatch):
+    problems = ARITHMETIC.dataset("validation", 0, 2)
+    right, wrong = [f"={answer}" for answer in problems["answer"]], "=x"
+    by_temperature = {
+        0.6: [right[0], wrong, wrong, wrong],
+        0: [wrong, right[1]],
+        1.3: [right[0], wrong, right[1], wrong],
+    }
+
+    def sampled(*_, temperature, **__):
+        texts = by_temperature[temperature]
+        return Completions(texts, [2] * len(texts))
+
+    monkeypatch.setattr("repro.runs.evaluation.sample", sampled)
+    settings = {"samples": 2, "temperature": 0.6, "max_completion_length": 4, "seed": 0}
+    found = evaluate(*policy, ARITHMETIC, problems, **settings, rollout_samples=2, rollout_temperature=1.3, keep=9)
+    assert (found.row["accuracy/mean"], found.row["accuracy/rollout"]) == (0.25, 0.5)
+    assert [answer["correct"] for answer in found.answers] == [False, True, False, True, False, False]
+    assert {answer["prompt"] for answer in found.answers} == set(problems["prompt"])
 
 
 def test_accuracy_counts_right_completions(policy, monkeypatch):
@@ -55,17 +89,17 @@ def test_accuracy_counts_right_completions(policy, monkeypatch):
 
     monkeypatch.setattr("repro.runs.evaluation.sample", completions)
     settings = {"samples": 2, "temperature": 1.0, "max_completion_length": 4}
-    result = evaluate(model, tokenizer, ARITHMETIC, problems, seed=0, **settings)
+    result = evaluate(model, tokenizer, ARITHMETIC, problems, seed=0, **settings).row
     assert result["accuracy/mean"] == 0.25
     assert result["accuracy/greedy"] == 0.5
     assert result["accuracy/pass@2"] == 0.5
     assert result["completion_length/mean"] == 2  # characters, as the task's tokens are
     monkeypatch.setattr(ArithmeticTask, "separator", " ")
-    assert evaluate(model, tokenizer, ARITHMETIC, problems, seed=0, **settings)["completion_length/mean"] == 1
+    assert evaluate(model, tokenizer, ARITHMETIC, problems, seed=0, **settings).row["completion_length/mean"] == 1
     # A task without tokens of its own is measured in those that were sampled; levels may be unknown.
     words = SimpleNamespace(verify=lambda completion, answer: completion == answer)
     unknown = problems.remove_columns("level").add_column("level", [None, None])
-    found = evaluate(model, tokenizer, words, unknown, seed=0, **settings)
+    found = evaluate(model, tokenizer, words, unknown, seed=0, **settings).row
     assert found["completion_length/mean"] == 7 and not any("level" in name for name in found)
 
 
@@ -88,7 +122,7 @@ def test_greedy_decoding_is_sampled_once_and_lenient_scores_stand_beside(policy,
 
     task = SimpleNamespace(family="", held_out=(), dataset=print, verify=verify, grade=grade)
     monkeypatch.setattr("repro.runs.evaluation.sample", completions)
-    found = evaluate(model, tokenizer, task, problems, samples=1, temperature=0.0, max_completion_length=4, seed=0)
+    found = evaluate(model, tokenizer, task, problems, samples=1, temperature=0.0, max_completion_length=4, seed=0).row
     assert calls == [(1, 0.0)]
     assert found["accuracy/mean"] == found["accuracy/greedy"] == pytest.approx(1 / 3)
     assert found["accuracy/lenient"] == pytest.approx(2 / 3)

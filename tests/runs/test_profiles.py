@@ -54,10 +54,20 @@ def test_profiles_that_ship(name, tmp_path):
     assert profile.name == name and profile.description and "grpo" in profile.arms
     configs = profile.all_configs()
     assert len(configs) == sum(len(arm.seeds) for arm in profile.arms.values()) == len(set(configs))
-    assert {config.base for config in configs} <= {profile.base, *SHIPPED} <= set(RECIPES)
+    assert {config.base for config in configs} <= {*profile.bases, *SHIPPED} <= set(RECIPES)
     for arm in profile.arms:
         args = trainer_config(profile.configs(arm)[0], str(tmp_path))  # the trainer takes it too
         assert args.max_steps % profile.configs(arm)[0].updates_per_rollout == 0
+
+
+def test_seeds_take_several_bases_in_turn(folder):
+    path = folder / "profiles" / "two.yaml"
+    path.write_text(GOOD.replace("base: s\n", "base: [s, sm]\n"))
+    configs = load_profile("two").configs("grpo", [0, 1, 2, 3])
+    assert [config.base for config in configs] == ["s", "sm", "s", "sm"]
+    path.write_text(GOOD.replace("base: s\n", "base: [s, s]\n"))
+    with pytest.raises(ConfigError, match=r"\['s', 's'\] is not allowed; name one base policy, or several that differ"):
+        load_profile("two")
 
 
 def test_claims_of_the_study_have_seeds_enough():
@@ -133,7 +143,7 @@ def test_unknown_names_list_the_known_ones(folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("base: s", "base: 3", r"base=3 \(int\) is not allowed; it must be a valid string"),
+        ("base: s", "base: 3", r"base=3 \(int\) is not allowed; it must be a valid list"),
         ("base: s", "bases: s", r"'bases' is unknown; known are description, base, seeds, groups, run"),
         ("base: s\n", "", r"base is missing"),
         ("[3, 5]", "3", r"seeds=3 \(int\) is not allowed; it must be a valid list"),

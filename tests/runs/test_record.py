@@ -122,7 +122,9 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [edit, truncate, empty, Path.unlink])
-@pytest.mark.parametrize("name", [*record.FILES, "provenance.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", *(f"{table}.parquet" for table in record.tables_of(CONFIG)), "provenance.json"]
+)
 def test_damage_is_named_kept_and_trained_again(build, recorded, name, harm, capsys):
     harm(recorded / name)
     harmed = contents(recorded)

@@ -24,9 +24,11 @@ TINY = RunConfig(
     eval_prompts=16,
     eval_samples=2,
     eval_samples_last=4,
+    eval_rollout_samples=1,
+    eval_answers=2,
     probe_every=2,
 )
-TABLES = ("metrics", "evaluations", "tokens", "probe")
+TABLES = ("metrics", "evaluations", "tokens", "probe", "answers")
 
 
 def changed(**fields):
@@ -52,6 +54,10 @@ def test_tables_have_a_row_for_every_step_and_evaluation(trained):
     assert result.evaluations["k"].tolist() == [2, 2, 2, 4]
     assert result.evaluations["accuracy/pass@4"].notna().tolist() == [False, False, False, True]
     assert {f"accuracy/level_{level}" for level in range(3, 9)} <= set(result.evaluations.columns)
+    assert result.evaluations["accuracy/rollout"].between(0, 1).all()
+    # Two problems, one greedy answer and all of the two or three samples that are kept.
+    assert result.answers.groupby("step").size().to_dict() == {0: 6, 2: 6, 4: 6, 5: 8}
+    assert result.answers["prompt"].nunique() == 2
 
 
 def test_first_step_measures_the_base_policy(trained):

@@ -23,6 +23,7 @@ class Trained:
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
     probe: pd.DataFrame
+    answers: pd.DataFrame
     timing: dict[str, float]
     threads: int
 
@@ -64,6 +65,7 @@ def train(config, *, on_step=None, options=None, checkpoints=None):
         made_up_evaluations(config, rng, mine),
         tokens,
         made_up_probe(config, rng, mine) if config.probe_every else pd.DataFrame(),
+        pd.DataFrame(),
         {
             **{"generation": 3.1, "scoring": 0.8, "update": 5.2, "other": 0.9, "evaluation": 1.4},
             "generated_tokens": config.max_steps * tokens_of_a_step(config),

@@ -45,6 +45,7 @@ def train(config, *, on_step=None, options=None, checkpoints=None):
         pd.DataFrame({"step": at, "accuracy/mean": accuracy, "accuracy/greedy": accuracy, "k": 8}),
         pd.DataFrame({"step": [1, 1], "sequence": [0, 0], "position": [0, 1], "token": ["=", "7"]}),
         pd.DataFrame(),
+        pd.DataFrame(),
         {"generation": 2.0, "scoring": 1.0, "update": 4.0, "other": 1.0, "evaluation": 1.0, "generated_tokens": 800},
         1,
     )

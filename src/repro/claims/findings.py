@@ -93,12 +93,12 @@ def measure(claim: Claim, runs: Iterable[Run]) -> list[Finding]:
 
 
 def _comparable(claim: Claim, arm: str, runs: Iterable[Run]) -> list[Run]:
-    """The runs of an arm in the order of their seeds, which must differ in nothing but the seed."""
+    """The runs of an arm in the order of their seeds, which must differ in nothing but the seed and the base."""
     chosen = sorted((run for run in runs if run.config.arm == arm), key=lambda run: run.config.seed)
     for first, second in itertools.pairwise(chosen):
         if first.config.seed == second.config.seed:
             raise ClaimError(f"claim {claim.id!r}: {first.name} and {second.name} have the same seed")
-        if second.config.replace(seed=first.config.seed) != first.config:
+        if second.config.replace(seed=first.config.seed, base=first.config.base) != first.config:
             raise ClaimError(
                 f"claim {claim.id!r}: {first.name} and {second.name} differ in more than the seed and cannot be pooled"
             )

@@ -97,6 +97,10 @@ class RunConfig(Checked):
     eval_samples_last: Count = 64
     """The same for the evaluation after the last step."""
     eval_temperature: Positive = 1.0
+    eval_rollout_samples: Annotated[int, Field(ge=0)] = 0
+    """Further completions a validation prompt, sampled as rollouts are: at ``temperature``; 0 for none."""
+    eval_answers: Annotated[int, Field(ge=0)] = 0
+    """Of how many validation problems the record keeps answers in words, at each evaluation."""
     probe_every: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps between measurements of a step's effect on the entropy of its own states; 0 for none."""
     trainer: TrainerFields = Field(default_factory=lambda: _trainer({}))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from repro.tasks.task import GradedTask
 
 ROWS = 2048
 """Completions sampled side by side."""
+
+KEPT_SAMPLES = 3
+"""Sampled answers that are kept of a problem."""
 
 
 @contextmanager
@@ -93,6 +96,13 @@ def pass_at_k(correct: np.ndarray, samples: int, k: int) -> float:
     return float(np.mean(1 - comb(samples - correct, k) / comb(samples, k)))
 
 
+class Evaluation(NamedTuple):
+    """``row`` has the accuracies; ``answers`` has a row per answer that is kept, in words."""
+
+    row: dict[str, float]
+    answers: list[dict[str, Any]]
+
+
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -103,46 +113,71 @@ def evaluate(
     temperature: float,
     max_completion_length: int,
     seed: int,
-) -> dict[str, float]:
+    rollout_samples: int = 0,
+    rollout_temperature: float = 1.0,
+    keep: int = 0,
+) -> Evaluation:
     """Accuracy on ``problems`` of a task from ``samples`` completions each and from one greedy completion each.
 
     The random draws depend on ``seed`` alone, and the caller's generators are left untouched, so that evaluating more
     or less often does not change a training run.
 
+    Args:
+        samples, temperature: the k of mean@k and pass@k, and how they are decoded.
+        rollout_samples, rollout_temperature: further completions of each problem, sampled as rollouts are; 0 for none.
+        keep: of how many problems, the first ones, the greedy answer and the first `KEPT_SAMPLES` samples are kept.
+
     Returns:
-        ``accuracy/mean`` (mean@k at ``temperature``; of a task that grades, by the strict score),
-        ``accuracy/greedy``, ``accuracy/pass@k`` for powers of two up to ``samples``, ``accuracy/level_<n>`` (mean@k of
-        one difficulty, where it is known), ``completion_length/mean`` in tokens of the task or, where it has none, of
-        the policy, and ``k``, the number of samples. Of a task that grades also ``accuracy/lenient`` (mean@k) and
-        ``accuracy/undecided``, the share of completions whose answer was not decided in time.
+        The row: ``accuracy/mean`` (mean@k at ``temperature``; of a task that grades, by the strict score),
+        ``accuracy/greedy``, ``accuracy/pass@k`` for powers of two up to ``samples``, ``accuracy/rollout``
+        (mean@``rollout_samples`` at ``rollout_temperature``), ``accuracy/level_<n>`` (mean@k of one difficulty, where
+        it is known), ``completion_length/mean`` in tokens of the task or, where it has none, of the policy, and ``k``,
+        the number of samples. Of a task that grades also ``accuracy/lenient`` (mean@k) and ``accuracy/undecided``, the
+        share of completions whose answer was not decided in time. The kept answers: ``problem`` (its number),
+        ``decoding`` (``greedy`` or ``sampled``), ``prompt``, ``completion`` and ``correct``.
     """
     prompts, answers = list(problems["prompt"]), list(problems["answer"])
+
+    def decode(count: int, temperature: float) -> Completions:
+        return sample(
+            model, tokenizer, prompts, count, temperature=temperature, max_completion_length=max_completion_length
+        )
+
+    def verified(completions: Completions) -> np.ndarray:
+        count = len(completions.texts) // len(prompts)
+        right = [task.verify(text, answers[index // count]) for index, text in enumerate(completions.texts)]
+        return np.array(right).reshape(len(prompts), count)
+
     with fixed_seed(seed):
-        completions = sample(
-            model,
-            tokenizer,
-            prompts,
-            samples,
-            temperature=temperature,
-            max_completion_length=max_completion_length,
-        )
-        greedy = (
-            sample(model, tokenizer, prompts, temperature=0, max_completion_length=max_completion_length)
-            if temperature or samples > 1
-            else completions
-        )
-    right = np.array(
-        [task.verify(completion, answers[index // samples]) for index, completion in enumerate(completions.texts)]
-    ).reshape(len(prompts), samples)
+        completions = decode(samples, temperature)
+        greedy = decode(1, 0) if temperature or samples > 1 else completions
+        as_rollouts = decode(rollout_samples, rollout_temperature) if rollout_samples else None
+    right, right_greedy = verified(completions), verified(greedy)
     levels = pd.Series(right.mean(axis=1)).groupby(np.array(problems["level"])).mean()
     powers = [k for k in (2**power for power in range(1, 11)) if k <= samples]
-    greedily = [task.verify(completion, answer) for completion, answer in zip(greedy.texts, answers, strict=True)]
-    return {
+    row = {
         "accuracy/mean": float(right.mean()),
-        "accuracy/greedy": float(np.mean(greedily)),
+        "accuracy/greedy": float(right_greedy.mean()),
+        **({"accuracy/rollout": float(verified(as_rollouts).mean())} if as_rollouts is not None else {}),
         **{f"accuracy/pass@{k}": pass_at_k(right.sum(axis=1), samples, k) for k in powers},
         **{f"accuracy/level_{level}": float(value) for level, value in levels.items()},
         **_lenient(task, completions.texts, [answer for answer in answers for _ in range(samples)]),
         "completion_length/mean": float(np.mean(_lengths(completions, task))),
         "k": samples,
     }
+    kept = [
+        {
+            "problem": problem,
+            "decoding": decoding,
+            "prompt": prompts[problem],
+            "completion": text,
+            "correct": bool(good),
+        }
+        for problem in range(min(keep, len(prompts)))
+        for decoding, texts, marks in (
+            ("greedy", greedy.texts[problem : problem + 1], right_greedy[problem]),
+            ("sampled", completions.texts[problem * samples : problem * samples + KEPT_SAMPLES], right[problem]),
+        )
+        for text, good in zip(texts, marks[:KEPT_SAMPLES], strict=False)
+    ]
+    return Evaluation(row, kept)

@@ -9,7 +9,7 @@ import pandas as pd
 from repro.errors import ReproError
 from repro.paths import checkout, results_dir
 from repro.runs.profiles import Profile
-from repro.runs.record import TABLES, Run, fill, find
+from repro.runs.record import Run, fill, find, tables_of
 
 HOW = "tokens have their entropy and covariance at the first step only"
 
@@ -48,7 +48,7 @@ def keep(profile: Profile) -> list[Path]:
 
 def _copy(run: Run, folder: Path) -> None:
     """Fill a folder with the thinned record of a run."""
-    tables = {name: getattr(run, name) for name in TABLES}
+    tables = {name: getattr(run, name) for name in tables_of(run.config)}
     made = dict(run.provenance)
     full = made.pop("checksum")
     fill(folder, run.config, {**tables, "tokens": thinned(run.tokens)}, {**made, "thinned": {"from": full, "how": HOW}})

@@ -3,7 +3,8 @@
 ``configs/arms.yaml`` has the study's arms in groups: what each method changes, and for a group the fields (``run``)
 that its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys are ``description``, ``base``, ``seeds``,
 ``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds`` and ``run`` of its own
-where they differ. The file's name is the profile's.
+where they differ. The file's name is the profile's. ``base`` names one base policy, or several, which the seeds take in
+turn: seed k the k-th, so that arms are compared within a base.
 
 Where one field is given in several places the more particular one holds: the profile's ``run``, then the group's in
 ``arms.yaml``, the group's in the profile, the arm's. Beside the fields of a run there are ``rollouts`` and
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from repro.checked import Checked, read
 from repro.errors import ConfigError
@@ -37,7 +38,16 @@ def _distinct(seeds: list[int]) -> list[int]:
     return seeds
 
 
+def _blocks(names: list[str]) -> tuple[str, ...]:
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{names} is not allowed; name one base policy, or several that differ")
+    return tuple(names)
+
+
 Fields = dict[str, Any]
+Bases = Annotated[
+    list[str], BeforeValidator(lambda names: [names] if isinstance(names, str) else names), AfterValidator(_blocks)
+]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
 
 
@@ -50,7 +60,7 @@ class _Scale(Checked):
 
 class _ProfileFile(Checked):
     description: str
-    base: str
+    base: Bases
     seeds: Seeds
     groups: dict[str, _Scale | None]
     run: Fields | None = None
@@ -76,7 +86,7 @@ class Profile:
 
     name: str
     description: str
-    base: str
+    bases: tuple[str, ...]
     arms: Mapping[str, Arm]
     source: Path
 
@@ -91,7 +101,10 @@ class Profile:
         one = self.arms[arm]
         source = f"{self.source} (arm {arm})"
         return [
-            RunConfig.from_dict(_in_steps({**one.fields, "arm": arm, "seed": seed}, source), source=source)
+            RunConfig.from_dict(
+                _in_steps({"base": self.bases[seed % len(self.bases)], **one.fields, "arm": arm, "seed": seed}, source),
+                source=source,
+            )
             for seed in (one.seeds if seeds is None else seeds)
         ]
 
@@ -125,7 +138,7 @@ def load_profile(name: str) -> Profile:
         if group not in file.groups:
             continue
         own = file.groups[group] or _Scale()
-        layers = [{"base": file.base}, file.run or {}, shared.run or {}, own.run or {}]
+        layers = [file.run or {}, shared.run or {}, own.run or {}]
         for arm, fields in shared.arms.items():
             arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, [*layers, fields]))
     profile = Profile(name, file.description.strip(), file.base, arms, source)

@@ -1,6 +1,6 @@
 """Records of runs: written whole or not at all, checked on reading, trained when missing.
 
-A record is a folder ``<runs>/<folder>/`` with ``config.json``, four Parquet tables and ``provenance.json``, which holds
+A record is a folder ``<runs>/<folder>/`` with ``config.json``, its Parquet tables and ``provenance.json``, which holds
 the checksums of the others and of itself. It is put together in ``<runs>/.partial/<folder>`` and renamed into place, so
 that a folder under its final name is whole. A lock per run keeps two processes from training the same one: the second
 waits and reads what the first has written. Only this module writes records.
@@ -38,16 +38,19 @@ from repro.runs.samplers import reproducible
 Status = Literal["current", "missing", "stale", "damaged"]
 
 CONFIG, PROVENANCE = "config.json", "provenance.json"
-TABLES = ("metrics", "evaluations", "tokens", "probe")
-FILES = (CONFIG, *(f"{table}.parquet" for table in TABLES))
 # Said of each session of a run that took several.
 OF_A_SESSION = ("from_step", "started", "commit", "versions", "platform", "device_name")
 # Asked for before a run is trained, so that a full disk is found first and not last. Records are a few MB.
 SPACE_FOR_A_RECORD = 32 * 2**20
 
 
+def tables_of(config: RunConfig) -> tuple[str, ...]:
+    """Names of the tables that a record has."""
+    return ("metrics", "evaluations", "tokens", "probe", *(("answers",) if config.eval_answers else ()))
+
+
 class Trained(Protocol):
-    """What training returns: a table a row per optimizer step, evaluation, token, probed step; and seconds by phase.
+    """What training returns: a row per optimizer step, evaluation, token, probed step, kept answer; seconds by phase.
 
     ``threads`` is how many computed.
     """
@@ -56,6 +59,7 @@ class Trained(Protocol):
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
     probe: pd.DataFrame
+    answers: pd.DataFrame
     timing: Mapping[str, float]
     threads: int
 
@@ -99,6 +103,11 @@ class Run:
     def probe(self) -> pd.DataFrame:
         """A row per probed optimizer step (see :mod:`repro.trainer.probe`); empty where the config asks for none."""
         return self._table("probe")
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """A row per answer that the evaluations kept, in words; empty where the config asks for none."""
+        return self._table("answers") if "answers" in tables_of(self.config) else pd.DataFrame()
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -250,11 +259,12 @@ def _examine(config: RunConfig, path: Path) -> Found:
 
 def _damage(config: RunConfig, path: Path) -> str:
     """What is wrong with a record, naming the file; empty when nothing is."""
+    files = (CONFIG, *(f"{table}.parquet" for table in tables_of(config)))
     try:
         text = (path / PROVENANCE).read_bytes()
         provenance = json.loads(text)
         sound = provenance["checksum"] == _checksum(provenance) and text == _json(provenance)
-        recorded = {name: provenance["sha256"][name] for name in FILES}
+        recorded = {name: provenance["sha256"][name] for name in files}
     except FileNotFoundError:
         return f"{path / PROVENANCE} is missing"
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -328,7 +338,7 @@ def _write(
     }
     if len(sessions) > 1:
         provenance["sessions"] = [{name: session[name] for name in OF_A_SESSION} for session in sessions]
-    fill(folder, config, {table: getattr(trained, table) for table in TABLES}, provenance)
+    fill(folder, config, {table: getattr(trained, table) for table in tables_of(config)}, provenance)
 
 
 def fill(folder: Path, config: RunConfig, tables: Mapping[str, pd.DataFrame], made: Mapping[str, Any]) -> None:

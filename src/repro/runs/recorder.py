@@ -39,6 +39,7 @@ class Recorder(TrainerCallback):
         self.config, self.stopwatch, self.on_step = config, stopwatch, on_step
         self.metrics: list[dict[str, Any]] = []
         self.evaluations: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] = []
         self.task = get_task(config.task)
         self.problems = {
             split: self.task.dataset(split, derive_seed(split, self.task.family), config.eval_prompts)
@@ -63,8 +64,12 @@ class Recorder(TrainerCallback):
                     temperature=temperature,
                     max_completion_length=config.max_completion_length,
                     seed=derive_seed("evaluation", config.seed, step),
+                    rollout_samples=config.eval_rollout_samples,
+                    rollout_temperature=config.temperature,
+                    keep=config.eval_answers,
                 )
-            row |= {name if split == VALIDATION else f"{split}/{name}": value for name, value in result.items()}
+            row |= {name if split == VALIDATION else f"{split}/{name}": value for name, value in result.row.items()}
+            self.answers += [{"step": step, "split": split, **answer} for answer in result.answers]
         self.evaluations.append(row)
 
     def _decoding(self, split: str, last: bool) -> Decoding:
@@ -76,10 +81,10 @@ class Recorder(TrainerCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """What is measured so far."""
-        return {"metrics": self.metrics, "evaluations": self.evaluations}
+        return {"metrics": self.metrics, "evaluations": self.evaluations, "answers": self.answers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.metrics, self.evaluations = state["metrics"], state["evaluations"]
+        self.metrics, self.evaluations, self.answers = (state[name] for name in ("metrics", "evaluations", "answers"))
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **_):
         if not self.evaluations:

@@ -29,7 +29,7 @@ from repro.trainer.probe import States
 
 @dataclass(frozen=True)
 class Trained:
-    """Measurements of a run: one row per optimizer step, per evaluation, per sampled token, per probed step.
+    """Measurements of a run: a row per optimizer step, evaluation, sampled token, probed step, kept answer.
 
     ``timing`` is where the time went, in seconds: ``generation``, ``scoring`` (of a rollout: log-probabilities of the
     sampling policy, rewards, advantages, selection), ``update`` (forward and backward passes),
@@ -41,6 +41,7 @@ class Trained:
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
     probe: pd.DataFrame
+    answers: pd.DataFrame
     timing: Mapping[str, float]
     threads: int
 
@@ -149,6 +150,7 @@ def _train(
         pd.DataFrame(recorder.evaluations),
         trainer.sampled_tokens(),
         probe.frame(),
+        pd.DataFrame(recorder.answers),
         {**stopwatch.seconds, "generated_tokens": trainer.generated_tokens},
         torch.get_num_threads(),
     )
