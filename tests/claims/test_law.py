@@ -359,7 +359,9 @@ def test_tables_hold_the_numbers(study):
     assert set(predictions["form"]) == set(law.FORMS)
     assert figures.coefficients_table(algorithms)["n"].tolist() == ["3 of 3"] * 4
     assert figures.sizes_table(sizes)["Parameters"].tolist() == ["30,000", "130,000", "300,000", "530,000"]
-    assert figures.controlled_table(study["grpo8"], controlled)["Arm"].tolist() == ["baseline", *controlled]
+    assert figures.controlled_table(study["grpo8"], controlled)["Arm"].tolist() == list(
+        map(looks.name, ["grpo8", *controlled])
+    )
     assert figures.paper_table().shape[0] == 6
     assert figures.paper_sizes_table()["Largest, its own"].tolist() == ["0.236", "0.69", "0.454"]
 

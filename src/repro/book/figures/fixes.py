@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from repro.analysis.intervals import over_seeds
+from repro.book import looks
 from repro.book.figures import style
 from repro.book.figures.style import Arms
 from repro.claims import load_ledger
@@ -23,14 +24,7 @@ from repro.claims.measures.fixes import BASELINE
 from repro.paper import read_methods, read_results
 from repro.runs import Run
 
-# Name, the paper's name, colour, line and marker of each method, so that colour alone carries nothing.
-METHODS = {
-    "grpo8": ("GRPO", style.PALETTE[7], "-", "o"),
-    "clip_higher": ("Clip-higher", style.PALETTE[1], "--", "s"),
-    "clip_cov": ("Clip-Cov", style.PALETTE[2], "-.", "^"),
-    "kl_cov": ("KL-Cov", style.PALETTE[0], "-", "D"),
-    "unclipped": ("unclipped", style.PALETTE[3], ":", "v"),
-}
+METHODS = {arm: looks.look(arm) for arm in ("grpo8", "clip_higher", "clip_cov", "kl_cov", "unclipped")}
 # The setting that each family of arms varies, and the sub-claim that has the arms in their order. The first arm goes
 # without, whatever its config says of the setting.
 FAMILIES = {
@@ -66,12 +60,21 @@ def curves(arms: Arms) -> Figure:
     paper = paper[paper["size"] == "7B"]
     figure, panels = style.panels(3, 7, 2, sharex="col")
     for row, (quantity, (title, factor)) in zip(panels, _QUANTITIES.items(), strict=True):
-        for arm, (name, colour, line, _) in METHODS.items():
+        for arm, look in METHODS.items():
             table = seed_curves(arms[arm], quantity)
-            style.draw_runs(row[0], table.assign(**{quantity: factor * table[quantity]}), quantity, colour, name, line)
-            theirs = paper[(paper["method"] == name) & (paper["quantity"] == quantity)].sort_values("step")
+            style.draw_runs(
+                row[0],
+                table.assign(**{quantity: factor * table[quantity]}),
+                quantity,
+                look.colour,
+                look.title,
+                look.line,
+            )
+            theirs = paper[(paper["method"] == look.title) & (paper["quantity"] == quantity)].sort_values("step")
             if len(theirs):
-                row[1].plot(theirs["step"], factor * theirs["value"], color=colour, linestyle=line, linewidth=1.5)
+                row[1].plot(
+                    theirs["step"], factor * theirs["value"], color=look.colour, linestyle=look.line, linewidth=1.5
+                )
         row[0].set_title(title)
         for axes in row:
             axes.tick_params(labelsize="small")
@@ -100,23 +103,23 @@ def curves_caption(arms: Arms) -> str:
 def differences(arms: Arms) -> Figure:
     """Paired differences in accuracy at the end to plain GRPO, what could have been detected, and Table 2's at 7B."""
     printed = read_results().set_index(["size", "method"])["average"]["7B"]
-    others = {arm: METHODS[arm][:2] for arm in METHODS if arm != BASELINE}
+    others = {arm: look for arm, look in METHODS.items() if arm != BASELINE}
     paper_dots = style.PAPER_DOTS | {"markersize": 6}
     figure, [axes] = style.panels(1, 3.9)
-    for height, (arm, (name, colour)) in enumerate(others.items()):
+    for height, (arm, look) in enumerate(others.items()):
         points = 100 * measures.accuracy_differences(arms, arm)
         if points.size > 1:
             smallest = measures.minimum_detectable(points)
             axes.barh(height, 2 * smallest, left=-smallest, height=0.66, color="0.85", zorder=0)
-        axes.plot(points.mean(), height, marker="|", markersize=16, color=colour)
-        style.draw_seeds(axes, height, points, colour, dots=style.SEED_DOTS, width=3)
-        if name in printed:
-            axes.plot(100 * (printed[name] - printed["GRPO"]), height - 0.24, **paper_dots)
+        axes.plot(points.mean(), height, marker="|", markersize=16, color=look.colour)
+        style.draw_seeds(axes, height, points, look.colour, dots=style.SEED_DOTS, width=3)
+        if look.title in printed:
+            axes.plot(100 * (printed[look.title] - printed["GRPO"]), height - 0.24, **paper_dots)
     axes.axvline(0, color="0.3", linewidth=1)
     axes.plot([], [], color="0.1", linewidth=3, label="95 % interval")
     axes.plot([], [], label="seeds", **style.SEED_DOTS)
     axes.plot([], [], label="paper, 7B", **paper_dots)
-    style.name_rows(axes, [name for name, _ in others.values()])
+    style.name_rows(axes, [look.title for look in others.values()])
     axes.set(xlabel="Accuracy minus GRPO's (points)")
     grey = Patch(color="0.85", label=f"too small to detect ({100 * measures.POWER:g} % power)")
     figure.legend(handles=[*axes.get_legend_handles_labels()[0], grey], loc="outside lower center", ncols=2)
@@ -141,10 +144,10 @@ def coverage(arms: Arms) -> Figure:
     powers = _pass_powers(arms)
     figure, [levels, gaps] = style.panels(2, 6.2)
     baseline = _pass_table(arms[BASELINE], powers)
-    for place, (arm, (name, colour, line, marker)) in enumerate(METHODS.items()):
+    for place, (arm, method) in enumerate(METHODS.items()):
         table = _pass_table(arms[arm], powers)
-        look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4}
-        levels.plot(powers, 100 * table.mean(), label=name, **look)
+        look = {**method.mark, "linestyle": method.line, "markersize": 4}
+        levels.plot(powers, 100 * table.mean(), label=method.title, **look)
         if arm == BASELINE:
             continue
         paired_gaps = 100 * (table - baseline).dropna()
@@ -178,10 +181,8 @@ def levels(arms: Arms) -> Figure:
     figure, panels = style.panels(len(FAMILIES), 9.5, 2)
     for row, title in zip(panels, FAMILIES, strict=True):
         groups = [arms[arm] for arm in family(title)]
-        for axes, quantity, colour in (
-            (row[0], "entropy", style.ENTROPY_COLOUR),
-            (row[1], "accuracy", style.ACCURACY_COLOUR),
-        ):
+        colour = looks.look(family(title)[-1]).colour
+        for axes, quantity in zip(row, ("entropy", "accuracy"), strict=True):
             ends = measures.end_levels(groups, quantity, measures.window())  # [seeds, levels]
             values, place = _QUANTITIES[quantity][1] * ends, np.arange(len(groups))
             axes.plot(place, values.T, color=colour, linewidth=0.7, marker="o", markersize=3)
