@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -52,7 +53,11 @@ def recorded(make_run):
     runs = [make_run(seed) for seed in range(3)]
     return [
         SimpleNamespace(
-            **vars(run), name=f"grpo-m-seed{seed}-0123456789ab", provenance=provenance(60 + seed), recorded=True
+            **vars(run),
+            name=f"grpo-m-seed{seed}-0123456789ab",
+            path=Path(f"m-seed{seed}-0123456789ab"),
+            provenance=provenance(60 + seed),
+            recorded=True,
         )
         for seed, run in enumerate(runs)
     ]
@@ -67,7 +72,9 @@ def executed(tmp_path):
         cells = []
         for name in re.findall(r'mystnb=\{"figure": \{"name": "([^"]+)"', script.read_text()):
             cell = nbformat.v4.new_code_cell("figure", metadata={"mystnb": {"figure": {"name": name}}})
-            cell.outputs = [nbformat.v4.new_output("display_data", {"image/svg+xml": "<svg/>", "text/plain": "a"})]
+            drawn = {display.DRAWN: {"caption": "A caption, n = 3 seeds.", "csv": "panel,x\n"}}
+            data = {"image/svg+xml": "<svg/>", "text/plain": "a"}
+            cell.outputs = [nbformat.v4.new_output("display_data", data, metadata=drawn)]
             cells.append(cell)
         nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{script.stem}.ipynb")
     return tmp_path / "smoke"

@@ -9,7 +9,7 @@ import pytest
 
 from repro import claims, paths
 from repro.analysis import law
-from repro.book import display
+from repro.book import display, looks
 from repro.book.figures import law as figures
 from repro.claims import ClaimError, NoEffect, Verdict
 from repro.claims.measures import law as measures

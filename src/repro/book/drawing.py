@@ -43,7 +43,7 @@ def inline(drawing: str, alt: str, name: str) -> str:
     view = _VIEW.search(drawing)
     if view is None:
         raise ValueError(f"{name}: the drawing has no viewBox; draw it with Matplotlib")
-    body = _HEAD.sub("", drawing)
+    body = _HEAD.sub("", drawing).replace("xlink:href", "href")
     body = _REFERENCE.sub(rf"\g<1>{name}-", body)
     body = _COLOUR.sub(lambda found: _themed(found.group()), body)
     body = _FAMILY.sub(r"\1 var(--drawing-font)", body)

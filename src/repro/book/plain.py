@@ -19,32 +19,34 @@ SOURCE = "_plain.yaml"
 
 @dataclass(frozen=True)
 class Words:
-    """What is said of a claim: its question, and by verdict the sentence on its primary sub-claim, called `of`."""
+    """What is said of a claim: its question, and by primary sub-claim and verdict a sentence."""
 
     question: str
-    of: str
-    by_verdict: Mapping[str, str]
+    sentences: Mapping[str, Mapping[str, str]]
 
     def answer(self, finding: Finding) -> str:
-        """The sentence for a finding, with its numbers: `{ours}`, `{paper}`, `{n}` and `{asked}`."""
-        return self.by_verdict[finding.verdict].format(
-            ours=finding.ours, paper=finding.printed_as, n=finding.n, asked=finding.criterion
-        )
+        """The sentence for the primary finding, with its numbers: `{ours}`, `{paper}`, `{n}` and `{asked}`."""
+        by_verdict = self.sentences.get(finding.subclaim, {})
+        sentence = by_verdict.get(finding.verdict, finding.title + ": {ours}, where the paper has {paper}.")
+        return sentence.format(ours=finding.ours, paper=finding.printed_as, n=finding.n, asked=finding.criterion)
 
 
 def read() -> dict[str, Words]:
     """The words by claim.
 
     Raises:
-        ReproError: a claim lacks the sentence for some verdict.
+        ReproError: a sub-claim has sentences, but none for some verdict.
     """
     source = paths.root() / "book" / SOURCE
     found = {}
     for claim, entry in yaml.safe_load(source.read_text(encoding="utf-8")).items():
-        sentences = {word: entry[word] for word in entry if word not in ("question", "of")}
-        if missing := set(Verdict) - set(sentences):
-            raise ReproError(f"{source}: {claim} has no sentence for {', '.join(sorted(missing))}; write one")
-        found[claim] = Words(entry["question"], entry["of"], sentences)
+        question = entry.pop("question")
+        for part, sentences in entry.items():
+            if missing := set(Verdict) - set(sentences):
+                raise ReproError(
+                    f"{source}: {claim}.{part} has no sentence for {', '.join(sorted(missing))}; write one"
+                )
+        found[claim] = Words(question, entry)
     return found
 
 
