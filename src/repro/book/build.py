@@ -125,7 +125,7 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         mine = [finding for finding in findings if finding.claim == claim.id]
         texts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures, studies)
         texts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
-        if claim.id in words and mine:
+        if claim.id in words:
             texts[f"answer-{claim.id}.md"] = plain.answer(claim, findings)
     files |= {f"{GENERATED}/{name}": text.encode() for name, text in texts.items()}
     files |= records.pages(profile, runs)

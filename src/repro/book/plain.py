@@ -76,6 +76,8 @@ def _card(claim: Claim, words: Words, findings: Sequence[Finding]) -> str:
 
 def answer(claim: Claim, findings: Sequence[Finding]) -> str:
     """The answer at the top of a claim's page, in MyST: the verdict, the sentence, and how the others came out."""
+    if not any(finding.claim == claim.id for finding in findings):
+        return "This copy has no runs for it.\n"
     words = read()[claim.id]
     said = claims.headline(claim, findings)
     primary = said.primary
