@@ -261,6 +261,13 @@ def render(arguments: argparse.Namespace) -> None:
     print(build(load_profile(arguments.profile).name))
 
 
+def pdf(arguments: argparse.Namespace) -> None:
+    """Print a profile's built book to one PDF, by a headless Chromium."""
+    from repro.book.print import pdf as print_book
+
+    print(print_book(load_profile(arguments.profile).name))
+
+
 def audit(arguments: argparse.Namespace) -> int:
     """Audit training logs: does the law hold, where is its ceiling, does the entropy collapse."""
     from repro.audit import audits, report
@@ -435,6 +442,7 @@ def parser() -> argparse.ArgumentParser:
     said.add_argument("--write", action="store_true", help="put it into README.md")
     said.add_argument("--check", action="store_true", help="end with status 1 where README.md differs")
     command(render)
+    command(pdf)
     audited = command(audit, profile=False)
     audited.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a file or folder; several are compared")
     for name in ("step", "entropy", "score"):

@@ -152,16 +152,8 @@ def render(source: Path, site: Path) -> Path:
         BookError: Jupyter Book fails or warns; the message has the warnings.
     """
     output, old = site.with_name("book-out"), site.with_name("site-old")
-    for leftover in (output, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
-    command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    pages = output / "_build" / "html"
-    if done.returncode or not (pages / "index.html").is_file():
-        lines = [COLOURS.sub("", line) for line in done.stdout.splitlines() if line.strip()]
-        complaints = [line for line in dict.fromkeys(lines) if "WARNING" in line or "ERROR" in line]
-        raise BookError(f"the book in {source} does not build: {'; '.join(complaints or lines[-LOG_LINES:])}")
+    shutil.rmtree(old, ignore_errors=True)
+    pages = jupyter_book(source, output, "html")
     _slim(pages)
     if site.exists():
         site.rename(old)
@@ -169,6 +161,24 @@ def render(source: Path, site: Path) -> Path:
     for leftover in (output, old):
         shutil.rmtree(leftover, ignore_errors=True)
     return site / "index.html"
+
+
+def jupyter_book(source: Path, output: Path, builder: str) -> Path:
+    """Build `source` with one of Jupyter Book's builders into `output`, made anew; return the pages' folder.
+
+    Raises:
+        BookError: Jupyter Book fails or warns; the message has the warnings.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output), "--builder", builder]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    pages = output / "_build" / builder
+    if done.returncode or not (pages / "index.html").is_file():
+        lines = [COLOURS.sub("", line) for line in done.stdout.splitlines() if line.strip()]
+        complaints = [line for line in dict.fromkeys(lines) if "WARNING" in line or "ERROR" in line]
+        raise BookError(f"the book in {source} does not build: {'; '.join(complaints or lines[-LOG_LINES:])}")
+    return pages
 
 
 # Of what the theme brings, the half that no page loads.
