@@ -263,7 +263,7 @@ def render(arguments: argparse.Namespace) -> None:
 
 def pdf(arguments: argparse.Namespace) -> None:
     """Print a profile's built book to one PDF, by a headless Chromium."""
-    from repro.book.print import pdf as print_book
+    from repro.book.pdf import pdf as print_book
 
     print(print_book(load_profile(arguments.profile).name))
 

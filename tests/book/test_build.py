@@ -425,7 +425,7 @@ def test_a_figure_leads_to_what_made_it(claim, recorded, smoke, executed):
     text = (source / "_generated" / "figure-fig-collapse.md").read_text()
     assert text.startswith(":::{figure} /_generated/fig-collapse.svg\n:name: fig-collapse\n")
     assert "\nA caption, n = 3 seeds.\n" in text
-    assert "{bdg-secondary}`recorded` 3 runs: {ref}`GRPO <arm-grpo>`." in text
+    assert "{bdg-primary}`recorded` 3 runs: {ref}`GRPO <arm-grpo>`." in text
     assert "{ref}`made by this cell <cell-fig-collapse>`" in text
     assert (source / "_generated" / "fig-collapse.csv").read_text() == "panel,x\n"
     cells = nbformat.read(source / "notebooks" / "01_collapse.ipynb", as_version=4).cells
@@ -435,9 +435,9 @@ def test_a_figure_leads_to_what_made_it(claim, recorded, smoke, executed):
 
 def test_recorded_and_made_are_told_apart(recorded):
     made = [SimpleNamespace(**vars(run) | {"recorded": False}) for run in recorded]
-    assert panels.mark(recorded) == "{bdg-secondary}`recorded`"
-    assert panels.mark(made) == "{bdg-secondary-line}`made by this build`"
-    assert panels.mark([made[0], recorded[1]]) == "{bdg-secondary-line}`made by this build` {bdg-secondary}`recorded`"
+    assert panels.mark(recorded) == "{bdg-primary}`recorded`"
+    assert panels.mark(made) == "{bdg-primary-line}`made by this build`"
+    assert panels.mark([made[0], recorded[1]]) == "{bdg-primary-line}`made by this build` {bdg-primary}`recorded`"
     assert "no runs" in panels.origin([])
 
 
@@ -445,11 +445,11 @@ def test_records_can_be_taken_away(recorded, smoke):
     found = records.pages(smoke, recorded)
     page = found["records/collapse.md"].decode()
     assert "(arm-grpo)=\n## GRPO\n" in page and "Changes: nothing." in page
-    assert "* - 2\n  - `m-seed2-0123456789ab`\n  - {bdg-secondary}`recorded`\n  - `abc1234`\n" in page
+    assert "* - 2\n  - `m-seed2-0123456789ab`\n  - {bdg-primary}`recorded`\n  - `abc1234`\n" in page
     told = json.loads(found["_generated/records/grpo.json"])
     assert [one["config"]["seed"] for one in told] == [0, 1, 2] and told[0]["provenance"]["commit"] == "abc1234"
     csv = pd.read_csv(io.BytesIO(found["_generated/records/grpo-metrics.csv"]))
-    parquet = pd.read_parquet(io.BytesIO(found["_generated/records/grpo-metrics.parquet"]))
+    parquet = pd.read_parquet(io.BytesIO(found["_generated/records/collapse-metrics.parquet"]))
     # 240 steps of 4 updates a rollout: 60 rows a seed, each the mean of its four steps.
     assert len(csv) == len(parquet) == 180
     first = recorded[0].metrics["entropy/response_mean"].iloc[:4].mean()

@@ -225,7 +225,7 @@ def _landing(runs: Sequence[Run]) -> dict[str, str]:
         svg=drawing.svg(figure),
         caption=parts.landing_caption(runs),
         alt="Two panels against optimizer steps, entropy falling and accuracy rising, for four methods.",
-        csv=drawing.numbers(figure).to_csv(index=False, float_format="%.6g"),
+        csv=drawing.numbers(figure).to_csv(index=False, float_format="%.5g"),
         arms=tuple(parts.drawn(runs)),
     )
     return {"landing.md": panel.fragment(runs), **panel.files}

@@ -20,6 +20,8 @@ _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 _REFERENCE = re.compile(r'(\bid="|\bhref="#|url\(#)')
 _FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 _HEAD = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", re.DOTALL)
+# Hundredths of a point are finer than any screen.
+_FINER = re.compile(r"(\d\.\d\d)\d+")
 _OPENING = re.compile(r"<svg[^>]*>")
 _VIEW = re.compile(r'viewBox="([^"]+)"')
 
@@ -46,11 +48,11 @@ def inline(drawing: str, alt: str, name: str) -> str:
     body = _HEAD.sub("", drawing).replace("xlink:href", "href")
     body = _REFERENCE.sub(rf"\g<1>{name}-", body)
     body = _COLOUR.sub(lambda found: _themed(found.group()), body)
-    body = _FAMILY.sub("", body)
+    body = _FINER.sub(r"\1", _FAMILY.sub("", body))
     width = float(view[1].split()[2]) * 4 / 3
     opening = (
         f'<svg class="drawing" role="img" aria-label="{html.escape(alt)}" viewBox="{view[1]}" '
-        f'style="max-width: {1.35 * width:.0f}px; font-family: var(--drawing-font)" xmlns="http://www.w3.org/2000/svg">'
+        f'style="max-width: {1.25 * width:.0f}px; font-family: var(--drawing-font)" xmlns="http://www.w3.org/2000/svg">'
     )
     return _OPENING.sub(lambda _: opening, body, count=1).strip()
 

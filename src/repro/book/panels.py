@@ -42,7 +42,6 @@ class Panel:
         links = [f"{{ref}}`made by this cell <{self.cell}>`"] if self.cell else []
         links += [
             f"{{download}}`numbers (CSV) </_generated/{self.name}.csv>`",
-            f"{{download}}`drawing (SVG) </_generated/{self.name}.svg>`",
         ]
         lines = [
             f":::{{figure}} /_generated/{self.name}.svg",
@@ -70,8 +69,8 @@ def mark(runs: Iterable[Run]) -> str:
     """A badge: recorded (filled), made by this build (outlined), or both."""
     recorded = {run.recorded for run in runs}
     if recorded == {True}:
-        return "{bdg-secondary}`recorded`"
-    return "{bdg-secondary-line}`made by this build`" + (" {bdg-secondary}`recorded`" if True in recorded else "")
+        return "{bdg-primary}`recorded`"
+    return "{bdg-primary-line}`made by this build`" + (" {bdg-primary}`recorded`" if True in recorded else "")
 
 
 def read(notebook: Path, ledger: Ledger, arms: Sequence[str]) -> dict[str, Panel]:

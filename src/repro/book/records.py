@@ -41,7 +41,7 @@ CORE = (
     "reward",
     "completions/mean_length",
 )
-DIGITS = "%.6g"
+DIGITS = "%.5g"
 
 
 def pages(profile: Profile, runs: Sequence[Run]) -> dict[str, bytes]:
@@ -55,7 +55,11 @@ def pages(profile: Profile, runs: Sequence[Run]) -> dict[str, bytes]:
         plain = fragments.flat(runs[0])
         sections = [_section(arm, members, plain) for arm, members in arms.items()]
         title = f"# Records: {GROUPS.get(group, group)}\n"
-        found[f"{FOLDER}/{group}.md"] = "\n".join([title, _INTRODUCTION, *sections]).encode()
+        name = f"{group}-metrics.parquet"
+        whole = f"All metrics of all arms: {{download}}`{name} </_generated/{FOLDER}/{name}>`.\n"
+        found[f"{FOLDER}/{group}.md"] = "\n".join([title, _INTRODUCTION, whole, *sections]).encode()
+        tables = [_metrics(members).assign(arm=arm) for arm, members in arms.items()]
+        found[f"_generated/{FOLDER}/{name}"] = _parquet(pd.concat(tables, ignore_index=True))
         for arm, members in arms.items():
             found |= {f"_generated/{FOLDER}/{name}": content for name, content in _files(arm, members).items()}
     return found
@@ -76,9 +80,7 @@ def _section(arm: str, runs: Sequence[Run], plain: dict[str, str]) -> str:
     offered = {
         "configs and provenance (JSON)": ".json",
         "evaluations (CSV)": "-evaluations.csv",
-        "evaluations (Parquet)": "-evaluations.parquet",
         "metrics (CSV)": "-metrics.csv",
-        "metrics, all columns (Parquet)": "-metrics.parquet",
     }
     files = " · ".join(f"{{download}}`{words} <{where}{end}>`" for words, end in offered.items())
     header = ("Seed", "Folder", "Origin", "Commit", "Device", "Seconds", "Entropy", "Accuracy")
@@ -103,15 +105,17 @@ def _row(run: Run) -> tuple[str, ...]:
 def _files(arm: str, runs: Sequence[Run]) -> dict[str, bytes]:
     told = [{"name": run.name, "config": run.config.to_dict(), "provenance": run.provenance} for run in runs]
     evaluations = _seeds(runs, [run.evaluations for run in runs])
-    metrics = _seeds(runs, [by_rollout(run) for run in runs])
+    metrics = _metrics(runs)
     core = [name for name in ("seed", "step", *CORE) if name in metrics]
     return {
-        f"{arm}.json": (json.dumps(told, indent=1) + "\n").encode(),
+        f"{arm}.json": (json.dumps(told, separators=(",", ":")) + "\n").encode(),
         f"{arm}-evaluations.csv": _csv(evaluations),
-        f"{arm}-evaluations.parquet": _parquet(evaluations),
         f"{arm}-metrics.csv": _csv(metrics[core]),
-        f"{arm}-metrics.parquet": _parquet(metrics),
     }
+
+
+def _metrics(runs: Sequence[Run]) -> pd.DataFrame:
+    return _seeds(runs, [by_rollout(run) for run in runs])
 
 
 def by_rollout(run: Run) -> pd.DataFrame:
@@ -133,7 +137,7 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
-    """A table as Parquet, its numbers in single precision: six digits, as the CSV has them."""
+    """A table as Parquet, its numbers in single precision."""
     floats = table.select_dtypes("floating").columns
     sink: Any = io.BytesIO()
     content = pa.Table.from_pandas(table.astype(dict.fromkeys(floats, "float32")), preserve_index=False)
