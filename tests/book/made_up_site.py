@@ -36,7 +36,7 @@ def build_site(root: Path) -> Path:
     here = paths.root()
     root.mkdir()
     shutil.copy(here / "pyproject.toml", root)
-    for name in ("bases", "configs", "workflow", "notebooks", "book", "examples", "src"):
+    for name in ("bases", "configs", "workflow", "notebooks", "book", "examples", "benchmarks", "src"):
         shutil.copytree(here / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(here / "tests" / "sandbox" / "made_up.py", root / "src" / "repro" / "runs" / "training.py")
     groups = yaml.safe_load((root / "configs" / "arms.yaml").read_text())

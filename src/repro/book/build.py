@@ -189,6 +189,7 @@ UNUSED = (
     "_static/**/*.LICENSE.txt",
     "_static/**/*.ttf",
     "_static/scripts/fontawesome.js",
+    "_static/collapse-cpu.png",
     "_static/sbt-webpack-macros.html",
     "_static/webpack-macros.html",
     "_static/translations",
@@ -225,7 +226,7 @@ def _landing(runs: Sequence[Run]) -> dict[str, str]:
         svg=drawing.svg(figure),
         caption=parts.landing_caption(runs),
         alt="Two panels against optimizer steps, entropy falling and accuracy rising, for four methods.",
-        csv=drawing.numbers(figure).to_csv(index=False, float_format="%.5g"),
+        csv=drawing.numbers(figure).to_csv(index=False, float_format="%.4g"),
         arms=tuple(parts.drawn(runs)),
     )
     return {"landing.md": panel.fragment(runs), **panel.files}

@@ -38,7 +38,7 @@ def show(figure: Figure, **caption: str) -> None:
     """Show a Matplotlib figure as SVG, with the numbers drawn, and glue its caption under the one name given."""
     glue(**caption)
     text = " ".join(caption.values())
-    drawn = {"caption": text, "csv": numbers(figure).to_csv(index=False, float_format="%.5g")}
+    drawn = {"caption": text, "csv": numbers(figure).to_csv(index=False, float_format="%.4g")}
     display({"image/svg+xml": svg(figure), "text/plain": text}, raw=True, metadata={DRAWN: drawn})
 
 

@@ -20,8 +20,8 @@ _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 _REFERENCE = re.compile(r'(\bid="|\bhref="#|url\(#)')
 _FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 _HEAD = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", re.DOTALL)
-# Hundredths of a point are finer than any screen.
-_FINER = re.compile(r"(\d\.\d\d)\d+")
+# A tenth of a point is as fine as a screen.
+_FINER = re.compile(r"(\d\.\d)\d+")
 _OPENING = re.compile(r"<svg[^>]*>")
 _VIEW = re.compile(r'viewBox="([^"]+)"')
 
