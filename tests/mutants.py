@@ -585,7 +585,7 @@ MUTANTS = (
     Mutant(
         "runs of different configs are pooled",
         "claims/findings.py",
-        "if second.config.replace(seed=first.config.seed) != first.config:",
+        "if second.config.replace(seed=first.config.seed, base=first.config.base) != first.config:",
         "if False:",
         (CLAIMS,),
     ),
