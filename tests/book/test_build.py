@@ -438,7 +438,7 @@ def test_recorded_and_made_are_told_apart(recorded):
     assert panels.mark(recorded) == "{bdg-primary}`recorded`"
     assert panels.mark(made) == "{bdg-primary-line}`made by this build`"
     assert panels.mark([made[0], recorded[1]]) == "{bdg-primary-line}`made by this build` {bdg-primary}`recorded`"
-    assert "no runs" in panels.origin([])
+    assert panels.origin([]).startswith("No runs")
 
 
 def test_records_can_be_taken_away(recorded, smoke):

@@ -33,6 +33,7 @@ def test_every_link_inside_the_site_leads_somewhere(site, pages):
             target, anchor = urldefrag(unquote(link.get("href") or link.get("src")))
             if re.match(r"[a-z]+:", target):
                 continue
+            target = target.partition("?")[0]
             path = ((site / name).parent / target).resolve() if target else site / name
             assert path.is_file(), f"{name} links to {target}"
             inside = path.relative_to(site.resolve()).as_posix() if target else name

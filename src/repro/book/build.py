@@ -181,7 +181,9 @@ def jupyter_book(source: Path, output: Path, builder: str) -> Path:
     return pages
 
 
-# Of what the theme brings, the half that no page loads.
+# Icons are drawn by the theme's font; its script of all icons, over a megabyte, draws the same.
+ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
+# Of what the theme brings, the half that no page needs.
 UNUSED = (
     "_sources",
     "_static/locales",
@@ -200,9 +202,11 @@ UNUSED = (
 
 
 def _slim(pages: Path) -> None:
-    """Remove what no page of a built site loads."""
+    """Remove what no page of a built site needs, and the one script that would load some of it."""
     for path in [path for pattern in UNUSED for path in pages.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for page in pages.rglob("*.html"):
+        page.write_text(ICONS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _notebooks(contents: object) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Panel:
 def origin(runs: Sequence[Run]) -> str:
     """A mark that tells recorded runs from those made by this build, and the way to them."""
     if not runs:
-        return "{bdg-secondary-line}`no runs` The paper's numbers, or exact ones."
+        return "No runs: the paper's numbers, or exact ones."
     arms = dict.fromkeys(run.config.arm for run in runs)
     ways = ", ".join(f"{{ref}}`{looks.name(arm)} <arm-{arm}>`" for arm in arms)
     return f"{mark(runs)} {len(runs)} run{'s' * (len(runs) != 1)}: {ways}."
