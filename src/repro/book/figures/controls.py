@@ -316,10 +316,10 @@ def random_rewards(runs: Arms) -> Figure:
     """Entropy and accuracy under random rewards by clip range."""
     figure, both = style.panels(2, 6.2)
     for axes, (quantity, title) in zip(both, _QUANTITIES, strict=True):
-        for (arm, label), method in zip(RANDOM.items(), ("grpo", "clip_higher", "unclipped"), strict=True):
+        for (arm, label), method in zip(RANDOM.items(), ("grpo8", "clip_higher", "unclipped"), strict=True):
             table = curves(runs[arm], quantity)
             table[quantity] *= 100 if quantity == "accuracy" else 1
-            style.draw_runs(axes, table, quantity, looks.METHODS[method].colour, label, looks.METHODS[method].line)
+            style.draw_runs(axes, table, quantity, looks.look(method).colour, label, looks.look(method).line)
         axes.set_title(title)
     style.stacked(both, "Optimizer step")
     style.legend_below(figure, both[0], 3)
