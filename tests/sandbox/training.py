@@ -21,6 +21,7 @@ class Trained:
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
     probe: pd.DataFrame
+    answers: pd.DataFrame
     timing: dict[str, float]
     threads: int
 
