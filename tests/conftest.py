@@ -22,6 +22,7 @@ from repro.runs import RunConfig
 SANDBOX = Path(__file__).parent / "sandbox"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share a process, and so do all that look at the made-up site, which takes minutes to build."""
     for item in items:
