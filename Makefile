@@ -22,7 +22,7 @@ reproduce: $(STAMP) ## Train what this machine has no record of, execute the not
 train: $(STAMP) ## Only train; ARGS="--cores 14 --minutes 9" packs and limits it, the next call goes on
 	@$(BIN)/python -m repro train --profile $(PROFILE) $(ARGS)
 
-test: ARGS ?= -n auto --dist loadgroup
+test: ARGS ?= -n auto --dist loadfile
 test: $(STAMP) ## Run the tests, a process a core; ARGS=tests/claims runs only these, in one
 	@$(BIN)/python -m pytest $(ARGS)
 

@@ -22,14 +22,6 @@ from repro.runs import RunConfig
 SANDBOX = Path(__file__).parent / "sandbox"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share a process, and so do all that look at the made-up site, which takes minutes to build."""
-    for item in items:
-        name = "site" if "site" in getattr(item, "fixturenames", ()) else item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(name))
-
-
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty build folder, base policies ``m`` and ``s`` of a few bytes, and no results in the repository."""

@@ -1,9 +1,11 @@
 """The site of made-up runs, built once, and a browser to look at it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.book.made_up_site import CHROMIUM, FLAGS, Visit, build_site
@@ -11,7 +13,14 @@ from tests.book.made_up_site import CHROMIUM, FLAGS, Visit, build_site
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_site(tmp_path_factory.mktemp("site") / "copy")
+    base = tmp_path_factory.getbasetemp()
+    # Processes of one run of the tests have their folders side by side; the first that asks builds for all.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    place = shared / "site.txt"
+    with FileLock(shared / "site.lock"):
+        if not place.exists():
+            place.write_text(str(build_site(shared / "site-copy")))
+    return Path(place.read_text())
 
 
 @pytest.fixture(scope="session")
