@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce train test mutants notebooks book bases serve bench gpu lint clean
+.PHONY: help setup reproduce train test mutants notebooks book pdf publish bases serve bench gpu lint clean
 
 help: ## List these targets
 	@echo "usage: make TARGET [PROFILE=smoke|cpu|...] [PYTHON=python3]"
@@ -22,7 +22,8 @@ reproduce: $(STAMP) ## Train what this machine has no record of, execute the not
 train: $(STAMP) ## Only train; ARGS="--cores 14 --minutes 9" packs and limits it, the next call goes on
 	@$(BIN)/python -m repro train --profile $(PROFILE) $(ARGS)
 
-test: $(STAMP) ## Run the tests; ARGS="-n 2 --dist loadfile" runs them in two processes
+test: ARGS ?= -n auto --dist loadfile
+test: $(STAMP) ## Run the tests, a process a core; ARGS=tests/claims runs only these, in one
 	@$(BIN)/python -m pytest $(ARGS)
 
 mutants: $(STAMP) ## Break the code in small ways and see that the tests notice; takes long
@@ -34,10 +35,18 @@ notebooks: $(STAMP) ## Make build/ipynb/*.ipynb, for Jupyter and Colab, from not
 book: $(STAMP) ## Execute the notebooks on the recorded runs and build the book, without training
 	@$(BIN)/python -m repro book --profile $(PROFILE)
 
+pdf: book ## Print the book to build/PROFILE/book.pdf, by a headless Chromium
+	@$(BIN)/python -m repro pdf --profile $(PROFILE)
+
+publish: book ## Put the book into build/PROFILE/publish, ready for any static host
+	@rm -rf build/$(PROFILE)/publish && cp -R build/$(PROFILE)/site build/$(PROFILE)/publish
+	@rm -f build/$(PROFILE)/publish/.made && touch build/$(PROFILE)/publish/.nojekyll
+	@echo "the site is build/$(PROFILE)/publish"
+
 bases: $(STAMP) ## Train the base policies again, into bases/
 	@$(BIN)/python -m repro bases
 
-serve: $(STAMP) ## Serve the built book on http://localhost:8000 (PORT=8000)
+serve: $(STAMP) ## Preview the built book on http://localhost:8000 (PORT=8000)
 	@$(BIN)/python -m http.server --bind localhost --directory build/$(PROFILE)/site $(PORT)
 
 bench: $(STAMP) ## Benchmark the operators on the CPU

@@ -23,6 +23,11 @@ PROFILES = "tests/runs/test_profiles.py"
 ATTEST = "tests/runs/test_attest.py"
 FINGERPRINT = "tests/runs/test_fingerprint.py"
 CONFIG = "tests/runs/test_config.py"
+GRADING = "tests/tasks/test_grading.py"
+PUBLISHED = "tests/tasks/test_published.py"
+CHECKPOINTS = "tests/runs/test_checkpoints.py"
+PINS = "tests/pins/test_pins.py"
+PINNED = "tests/policies/test_pinned.py"
 
 
 @dataclass(frozen=True)
@@ -580,7 +585,7 @@ MUTANTS = (
     Mutant(
         "runs of different configs are pooled",
         "claims/findings.py",
-        "if second.config.replace(seed=first.config.seed) != first.config:",
+        "if second.config.replace(seed=first.config.seed, base=first.config.base) != first.config:",
         "if False:",
         (CLAIMS,),
     ),
@@ -819,9 +824,51 @@ MUTANTS = (
     Mutant(
         "identity without the base policy's weights",
         "runs/config.py",
-        'f"{content}\\n{self.base_sha256}"',
-        "content",
+        "[content, self.base_sha256, *filter",
+        "[content, *filter",
         (CONFIG,),
+    ),
+    Mutant(
+        "identity without the task's problems",
+        "runs/config.py",
+        "*filter(None, [tasks.identity(self.task)])",
+        "",
+        (PUBLISHED,),
+    ),
+    Mutant(
+        "infinite answers left to math-verify",
+        "tasks/grading/worker.py",
+        "infinite(answer) == infinite(gold) and ",
+        "",
+        (GRADING,),
+    ),
+    Mutant(
+        "the reward is the lenient score",
+        "tasks/rewards.py",
+        "float(one.strict_right)",
+        "float(one.lenient_right)",
+        (PUBLISHED,),
+    ),
+    Mutant(
+        "powers of a power count once",
+        "tasks/grading/limits.py",
+        "power *= max(1.0, number)",
+        "power = max(power, number)",
+        (GRADING,),
+    ),
+    Mutant(
+        "numbers joined in an exponent",
+        "tasks/grading/limits.py",
+        "any(_NUMBER.fullmatch(a + b) for a, b in adjacent)",
+        "False",
+        (GRADING,),
+    ),
+    Mutant(
+        "benchmarks decoded as validation is",
+        "runs/recorder.py",
+        "if known is None:",
+        "if True:",
+        (PUBLISHED,),
     ),
     Mutant(
         "identity with the arm's label",
@@ -874,5 +921,73 @@ MUTANTS = (
         "twice := seen.intersection(values.arms)",
         "twice := set()",
         (PROFILES,),
+    ),
+    Mutant(
+        "a checkpoint that was cut short counts",
+        "runs/checkpoints.py",
+        'folder.glob(f"{PREFIX}*/{STUDY}")',
+        'folder.glob(f"{PREFIX}*/")',
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "the newest checkpoint by its name as text",
+        "runs/checkpoints.py",
+        "key=step_of, default=None",
+        "key=lambda one: one.name, default=None",
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "a checkpoint of other code will do",
+        "runs/checkpoints.py",
+        "        if other:",
+        "        if False:",
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "what was measured is forgotten on going on",
+        "runs/checkpointer.py",
+        "part.load_state_dict(states[name])",
+        "states[name]",
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "the tokens of earlier sessions are not counted",
+        "runs/study_trainer.py",
+        'self.generated_tokens = state["generated_tokens"]',
+        "self.generated_tokens = 0",
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "a random reward begins anew on going on",
+        "runs/training.py",
+        'parts["reward"] = reward',
+        'parts["reward"] = RandomReward(0)',
+        (CHECKPOINTS,),
+    ),
+    Mutant("a changed file of a pin is taken", "pins/fetch.py", "if found != expected:", "if not found:", (PINS,)),
+    Mutant(
+        "a pin's identity without the checksums of its files",
+        "pins/lock.py",
+        "json.dumps(self.files, sort_keys=True",
+        "json.dumps(sorted(self.files)",
+        (PINS,),
+    ),
+    Mutant("pickled weights are pinned", "pins/files.py", "    if missing:", "    if False:", (PINS,)),
+    Mutant(
+        "a prompt's own padding token is masked",
+        "policies/sampling.py",
+        "mask = pad_left([[1] * len(prompt) for prompt in prompts], 0).to(model.device)",
+        "mask = (pad_left(prompts, pad).to(model.device) != pad).long()",
+        (PINNED,),
+    ),
+    Mutant(
+        "a text begins twice",
+        "policies/templates.py",
+        "[text.removeprefix(first) for text in texts]",
+        "texts",
+        (PINNED,),
+    ),
+    Mutant(
+        "adapters from whatever was drawn before", "policies/pinned.py", "torch.manual_seed(seed)", "seed", (PINNED,)
     ),
 )

@@ -110,17 +110,40 @@ def _cores(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train and record the runs of some arms and seeds, where this machine has no record of them."""
-    from repro.runs.record import find, load_or_train
+    from dataclasses import replace
+
+    from repro.runs import saving
+    from repro.runs.options import Options
+    from repro.runs.record import Run, find, load_or_train
     from repro.runs.workflow import write_receipt
 
     profile = load_profile(arguments.profile)
     runs = itertools.product(arguments.arm, arguments.seed)
+    options = Options.from_environment()
+    if arguments.report_to:
+        options = replace(options, report_to=tuple(arguments.report_to))
+    if arguments.save_policy:
+        options = replace(options, save_policy=arguments.save_policy.resolve())
     for config in [_with_overrides(profile, arm, seed, arguments.set) for arm, seed in runs]:
-        trained = find(config, recorded=False).status != "current"
-        run = load_or_train(config, recorded=False)
+        before = find(config, recorded=False)
+        made = Run(config, before.path).provenance["checksum"] if before.status == "current" else None
+        run = load_or_train(config, recorded=False, options=options)
+        trained = run.provenance["checksum"] != made
         print(f"{run.name}: {'trained' if trained else 'recorded already'} ({run.path})", flush=True)
+        if options.save_policy is not None:
+            _write_card(saving.folder_of(options.save_policy, config), run)
         if arguments.receipt:
             write_receipt(config, find(config, recorded=False))
+
+
+def _write_card(folder: Path, run: Any) -> None:
+    """The card of a saved policy, with the claims whose arm the run is of."""
+    from repro.claims import load_ledger
+    from repro.runs.saving import write_card
+
+    titles = [f"{claim.number}. {claim.title}" for claim in load_ledger().claims if run.config.arm in claim.arms]
+    write_card(folder, run, titles)
+    print(f"{run.name}: the policy is in {folder}")
 
 
 def bases(arguments: argparse.Namespace) -> None:
@@ -236,6 +259,13 @@ def render(arguments: argparse.Namespace) -> None:
     from repro.book.build import build
 
     print(build(load_profile(arguments.profile).name))
+
+
+def pdf(arguments: argparse.Namespace) -> None:
+    """Print a profile's built book to one PDF, by a headless Chromium."""
+    from repro.book.pdf import pdf as print_book
+
+    print(print_book(load_profile(arguments.profile).name))
 
 
 def audit(arguments: argparse.Namespace) -> int:
@@ -380,6 +410,10 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--seed", type=int, nargs="+", default=[0], metavar="N", help="one or more (default: 0)")
     one.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the run")
+    one.add_argument(
+        "--report-to", nargs="+", metavar="TOOL", help="show the log in tensorboard, trackio or wandb as it grows"
+    )
+    one.add_argument("--save-policy", type=Path, metavar="FOLDER", help="save the trained policy there, with a card")
     one.add_argument("--receipt", action="store_true", help="tell the workflow, in build/receipts, that it is recorded")
     command(bases, profile=False).add_argument("names", nargs="*", metavar="NAME", help="(default: all that ship)")
     pinned = command(pin, profile=False)
@@ -408,6 +442,7 @@ def parser() -> argparse.ArgumentParser:
     said.add_argument("--write", action="store_true", help="put it into README.md")
     said.add_argument("--check", action="store_true", help="end with status 1 where README.md differs")
     command(render)
+    command(pdf)
     audited = command(audit, profile=False)
     audited.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="a file or folder; several are compared")
     for name in ("step", "entropy", "score"):

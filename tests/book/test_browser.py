@@ -1,68 +1,18 @@
 """The built site in headless Chromium, opened from its files: from records to pages with the project's own commands."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Locator
 
 from repro import claims, paths
 from repro.book import needs
 from repro.runs.profiles import load_profile
+from tests.book.made_up_site import DESKTOP, PHONE, PROFILE, SEEDS, STEPS
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-PROFILE = "made_up"
-SEEDS = 3
-# Small, so that one job trains several arms.
-RUN = {"rollouts": 24, "eval_rollouts": 2, "prompts_per_rollout": 16, "eval_samples": 4, "eval_samples_last": 64}
-# Of an arm with four updates per rollout.
-STEPS = 4 * RUN["rollouts"]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site of a copy of the repository in which training is instant, made by `repro reproduce` with every arm."""
-    root = tmp_path_factory.mktemp("site") / "copy"
-    here = paths.root()
-    root.mkdir()
-    shutil.copy(here / "pyproject.toml", root)
-    for name in ("bases", "configs", "workflow", "notebooks", "book", "examples", "src"):
-        shutil.copytree(here / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(__file__).parents[1] / "sandbox" / "made_up.py", root / "src" / "repro" / "runs" / "training.py")
-    groups = yaml.safe_load((root / "configs" / "arms.yaml").read_text())
-    profile = {
-        "description": "Made-up runs of every arm.",
-        "base": "s",
-        "seeds": list(range(SEEDS)),
-        "run": RUN,
-        "groups": dict.fromkeys(groups),
-    }
-    (root / "configs" / "profiles" / f"{PROFILE}.yaml").write_text(yaml.safe_dump(profile, sort_keys=False))
-    environment = {name: value for name, value in os.environ.items() if name != "REPRO_BUILD"}
-    environment |= {"PYTHONPATH": str(root / "src")}
-    command = [sys.executable, "-m", "repro", "reproduce", "--profile", PROFILE]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root / "build" / PROFILE / "site"
 
 
 def test_a_notebook_waits_for_the_runs_that_it_reads_and_no_others(site):
@@ -71,50 +21,6 @@ def test_a_notebook_waits_for_the_runs_that_it_reads_and_no_others(site):
         executed = (site.parent / "notebooks" / f"{script.stem}.ipynb").read_text()
         read = set(re.findall(r"(\w+), seed 0 \(", executed))
         assert read and read == set(needs.arms(script, claims.load_ledger(), known)), script.stem
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH (Debian, Ubuntu: apt install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Visit:
-    """A page and what happened while it loaded."""
-
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def visit(browser, site):
-    pages = []
-
-    def open_page(name: str, viewport: dict[str, int]) -> Visit:
-        page = browser.new_page(viewport=viewport)
-        # A busy machine may take long; what matters is what is shown then.
-        page.set_default_timeout(120_000)
-        pages.append(page)
-        visit = Visit(page)
-        page.on("request", lambda request: visit.requests.append(request.url))
-        page.on("requestfailed", lambda request: visit.complaints.append(f"failed: {request.url}"))
-        page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-        page.on(
-            "console", lambda line: visit.complaints.append(line.text) if line.type in ("error", "warning") else None
-        )
-        page.goto(f"{site.as_uri()}/{name}")
-        page.evaluate("document.fonts.ready.then(() => true)")
-        return visit
-
-    yield open_page
-    for page in pages:
-        page.close()
 
 
 def names(site: Path) -> list[str]:
@@ -213,32 +119,47 @@ def test_verdicts_and_arms_need_no_scrolling_sideways(visit, viewport):
     assert [row.inner_text() for row in rows.all() if not inside(row, viewport)] == []
 
 
-def test_every_figure_loads_and_has_a_description(visit, site):
+def drawn_by_notebooks() -> set[str]:
+    scripts = [script.read_text() for script in (paths.root() / "notebooks").glob("*.py")]
+    return {name for script in scripts for name in re.findall(r'mystnb={"figure": {"name": "([^"]+)"', script)}
+
+
+def test_every_figure_is_a_drawing_in_the_page_with_a_description(visit, site):
     drawn = 0
     for name in names(site):
         page = visit(name, PHONE).page
-        for image in page.locator("article img").all():
-            image.scroll_into_view_if_needed()
-            assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300, name
-            assert image.get_attribute("alt"), name
+        assert page.locator("article img:not(.logo__image)").count() == 0, name
+        for drawing in page.locator("article svg.drawing").all():
+            assert drawing.evaluate("one => one.getBoundingClientRect().width") > 300, name
+            assert drawing.get_attribute("aria-label"), name
             drawn += 1
         page.close()
-    scripts = [script.read_text() for script in (paths.root() / "notebooks").glob("*.py")]
-    assert drawn >= sum(script.count('mystnb={"figure"') for script in scripts) > 20
+    # Each on the page that argues, and where it was drawn.
+    assert drawn >= 2 * len(drawn_by_notebooks()) > 40
 
 
-def test_every_figure_of_the_notebooks_has_a_number_and_a_caption(visit, site):
-    numbers = []
-    for script in sorted((paths.root() / "notebooks").glob("*.py")):
-        captions = visit(f"notebooks/{script.stem}.html", DESKTOP).page.locator("figcaption").all_inner_texts()
-        assert len(captions) == script.read_text().count('mystnb={"figure"'), script.stem
-        for text in captions:
-            number = re.match(r"Fig\. (\d+)\s+\S", text)
-            assert number and text.rstrip("#¶ \n").endswith("."), text
+def test_every_figure_of_the_notebooks_stands_numbered_and_captioned_on_a_page_that_argues(visit, site):
+    numbers, shown = [], set()
+    argued = ["index", *dict.fromkeys(claim.page for claim in claims.load_ledger().claims)]
+    for name in argued:
+        page = visit(f"{name}.html", DESKTOP).page
+        for figure in page.locator("article figure:has(> svg.drawing)").all():
+            caption, legend = (figure.locator(part).inner_text() for part in ("figcaption > p", "figcaption .legend"))
+            number = re.match(r"Fig\. (\d+)\s+\S", caption)
+            assert number and caption.rstrip("#¶ \n").endswith("."), caption
             numbers.append(int(number[1]))
-        if script.stem == "01_collapse":
-            assert all(f"n = {SEEDS} seeds" in text for text in captions)
+            shown.add(figure.get_attribute("id"))
+            # What made it, and its numbers to take away.
+            assert re.match(r"(made by this build|no runs)", legend, re.IGNORECASE), legend
+            assert "numbers (CSV)" in legend
+            for link in figure.locator("figcaption a[download]").all():
+                assert (site / name).parent.joinpath(link.get_attribute("href")).is_file()
+            assert (figure.locator("a[href*='#cell-']").count() == 1) == (name != "index")
+        if name == "claims/collapse":
+            assert f"n = {SEEDS} seeds" in page.locator("#fig-collapse figcaption").inner_text()
+        page.close()
     assert numbers == list(range(1, len(numbers) + 1))
+    assert shown == drawn_by_notebooks() | {"fig-landing"}
 
 
 def test_mathematics_is_typeset(visit):

@@ -1,16 +1,20 @@
 """What the book is made of: fragments computed from runs and ledger, the pages put together, a strict build."""
 
+import io
+import json
 import re
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
 from repro import claims, paths
+from repro.book import again, display, fragments, links, panels, plain, records
 from repro.book import build as book
-from repro.book import display, fragments, links
 from repro.book.build import BookError
 from repro.claims import Kind, Verdict
 from repro.claims.ledger import Change
@@ -52,7 +56,11 @@ def recorded(make_run):
     runs = [make_run(seed) for seed in range(3)]
     return [
         SimpleNamespace(
-            **vars(run), name=f"grpo-m-seed{seed}-0123456789ab", provenance=provenance(60 + seed), recorded=True
+            **vars(run),
+            name=f"grpo-m-seed{seed}-0123456789ab",
+            path=Path(f"m-seed{seed}-0123456789ab"),
+            provenance=provenance(60 + seed),
+            recorded=True,
         )
         for seed, run in enumerate(runs)
     ]
@@ -67,7 +75,9 @@ def executed(tmp_path):
         cells = []
         for name in re.findall(r'mystnb=\{"figure": \{"name": "([^"]+)"', script.read_text()):
             cell = nbformat.v4.new_code_cell("figure", metadata={"mystnb": {"figure": {"name": name}}})
-            cell.outputs = [nbformat.v4.new_output("display_data", {"image/svg+xml": "<svg/>", "text/plain": "a"})]
+            drawn = {display.DRAWN: {"caption": "A caption, n = 3 seeds.", "csv": "panel,x\n"}}
+            data = {"image/svg+xml": "<svg/>", "text/plain": "a"}
+            cell.outputs = [nbformat.v4.new_output("display_data", data, metadata=drawn)]
             cells.append(cell)
         nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{script.stem}.ipynb")
     return tmp_path / "smoke"
@@ -368,6 +378,7 @@ def test_the_criteria_are_the_ledgers(claim):
 
 # Percentages of the paper or computed from it, and ends of the ledger's ranges, by the page that may type them.
 TYPED_PERCENTAGES = {
+    "ten_minutes.md": {"73"},
     "claims/collapse.md": {"73", "76", "94", "93", "57", "68"},
     "claims/controls.md": {"10", "100"},
     "claims/covariance.md": {"81"},
@@ -407,3 +418,70 @@ def test_a_book_with_a_broken_link_does_not_build_each_time_and_the_old_site_sta
         with pytest.raises(BookError, match=r"does not build: .*index\.md:3: WARNING: undefined label: 'nowhere'"):
             book.render(source, site)
         assert (site / "index.html").read_text() == "old"
+
+
+def test_a_figure_leads_to_what_made_it(claim, recorded, smoke, executed):
+    source = book.assemble(smoke, claims.measure(claim, recorded), recorded, executed)
+    text = (source / "_generated" / "figure-fig-collapse.md").read_text()
+    assert text.startswith(":::{figure} /_generated/fig-collapse.svg\n:name: fig-collapse\n")
+    assert "\nA caption, n = 3 seeds.\n" in text
+    assert "{bdg-primary}`recorded` 3 runs: {ref}`GRPO <arm-grpo>`." in text
+    assert "{ref}`made by this cell <cell-fig-collapse>`" in text
+    assert (source / "_generated" / "fig-collapse.csv").read_text() == "panel,x\n"
+    cells = nbformat.read(source / "notebooks" / "01_collapse.ipynb", as_version=4).cells
+    assert cells[0].source == "(cell-fig-collapse)=\n{numref}`fig-collapse` of the book."
+    assert "figure" not in cells[1].metadata["mystnb"]
+
+
+def test_recorded_and_made_are_told_apart(recorded):
+    made = [SimpleNamespace(**vars(run) | {"recorded": False}) for run in recorded]
+    assert panels.mark(recorded) == "{bdg-primary}`recorded`"
+    assert panels.mark(made) == "{bdg-primary-line}`made by this build`"
+    assert panels.mark([made[0], recorded[1]]) == "{bdg-primary-line}`made by this build` {bdg-primary}`recorded`"
+    assert panels.origin([]).startswith("No runs")
+
+
+def test_records_can_be_taken_away(recorded, smoke):
+    found = records.pages(smoke, recorded)
+    page = found["records/collapse.md"].decode()
+    assert "(arm-grpo)=\n## GRPO\n" in page and "Changes: nothing." in page
+    assert "* - 2\n  - `m-seed2-0123456789ab`\n  - {bdg-primary}`recorded`\n  - `abc1234`\n" in page
+    told = json.loads(found["_generated/records/grpo.json"])
+    assert [one["config"]["seed"] for one in told] == [0, 1, 2] and told[0]["provenance"]["commit"] == "abc1234"
+    csv = pd.read_csv(io.BytesIO(found["_generated/records/grpo-metrics.csv"]))
+    parquet = pd.read_parquet(io.BytesIO(found["_generated/records/collapse-metrics.parquet"]))
+    # 240 steps of 4 updates a rollout: 60 rows a seed, each the mean of its four steps.
+    assert len(csv) == len(parquet) == 180
+    first = recorded[0].metrics["entropy/response_mean"].iloc[:4].mean()
+    assert csv["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=1e-5)
+    assert parquet["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=1e-6)
+    assert csv["step"].tolist()[:3] == [1, 5, 9]
+    evaluations = pd.read_csv(io.BytesIO(found["_generated/records/grpo-evaluations.csv"]))
+    assert evaluations["accuracy/mean"].iloc[-1] == pytest.approx(recorded[2].evaluations["accuracy/mean"].iloc[-1])
+
+
+def test_a_page_says_how_to_redo_it(recorded, smoke):
+    text = again.fragment(smoke, "01_collapse", recorded, None)
+    assert "{download}`download it </_generated/01_collapse.ipynb>`" in text and "colab" not in text
+    assert "make book PROFILE=smoke" in text and "took 3 minutes of one core" in text
+    text = again.fragment(smoke, "01_collapse", recorded, "git@github.com:one/study.git")
+    colab = "https://colab.research.google.com/github/one/study/blob/gh-pages/notebooks/01_collapse.ipynb"
+    assert f"[open it in Colab]({colab})" in text
+
+
+def test_plain_words_follow_the_verdict(claim, recorded):
+    findings = claims.measure(claim, recorded)
+    assert "reproduced` Yes, and as early as the paper says" in plain.answer(claim, findings)
+    few = claims.measure(claim, recorded[:1])
+    assert "underpowered` These runs cannot say." in plain.answer(claim, few)
+    assert "verdict-underpowered" in plain.cards([claim], few)
+    assert "**1. Does entropy collapse early?**" in plain.cards([claim], findings)
+    assert plain.answer(claim, []) == "This copy has no runs for it.\n"
+
+
+def test_every_claim_with_plain_words_has_them_for_its_primary():
+    words = plain.read()
+    main = {entry.page: entry for entry in reversed(claims.load_ledger().claims) if entry.kind is Kind.CLAIM}
+    assert {entry.id for entry in main.values()} == set(words)
+    for name, said in words.items():
+        assert claims.load_ledger().claim(name).primary in said.sentences, name

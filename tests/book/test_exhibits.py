@@ -42,5 +42,5 @@ def test_curves_are_means_over_seeds_at_the_steps_that_all_have(make_run):
     assert list(found) == ["algorithms"]
     assert found["algorithms"]["steps"] == [0, 60, 120, 180, 240]
     first, second = found["algorithms"]["arms"]
-    assert (first["title"], second["title"]) == ("grpo", "rloo") and first["colour"] != second["colour"]
+    assert (first["title"], second["title"]) == ("GRPO", "RLOO") and first["colour"] != second["colour"]
     assert first["accuracy"] == pytest.approx([0.25] * 5) and second["accuracy"] == pytest.approx([0.45] * 5)

@@ -349,7 +349,7 @@ def test_differences_are_drawn_with_their_interval_and_what_could_be_seen(arms):
 def test_coverage_is_paired(arms):
     levels, gaps = figures.coverage(arms).axes
     assert line(levels, "GRPO").get_xdata().tolist() == [1, 2, 4, 8, 16, 32, 64]
-    [first] = [one for one in gaps.containers if one.lines[0].get_color() == figures.METHODS["kl_cov"][1]]
+    [first] = [one for one in gaps.containers if one.lines[0].get_color() == figures.METHODS["kl_cov"].colour]
     mean = 100 * np.mean(
         [fixes.pass_difference(*pair, k=8) for pair in zip(arms["grpo8"], arms["kl_cov"], strict=True)]
     )

@@ -9,7 +9,7 @@ import pytest
 
 from repro import claims, paths
 from repro.analysis import law
-from repro.book import display
+from repro.book import display, looks
 from repro.book.figures import law as figures
 from repro.claims import ClaimError, NoEffect, Verdict
 from repro.claims.measures import law as measures
@@ -332,11 +332,12 @@ def test_figures_show_every_seed_and_captions_say_n(study):
     _, first, _ = figures.coefficients(data).axes
     dots = [line.get_ydata() for line in first.lines if line.get_marker() == "o"]
     assert [len(one) for one in dots] == [3, 3, 3]
-    assert [label.get_text() for label in first.get_xticklabels()] == ["grpo", "easy", "hard"]
+    ticks = [label.get_text().replace("\n", " ") for label in first.get_xticklabels()]
+    assert ticks == list(map(looks.name, ["grpo", "easy", "hard"]))
     assert len(figures.sizes(sizes).axes) == 3
     ends = [measures.end(run, 240, 1 / 8) for run in study["kl_cov"]]
     axes = figures.controlled(study["grpo8"], controlled).axes[0]
-    marks = next(line for line in axes.lines if line.get_label() == "kl_cov")
+    marks = next(line for line in axes.lines if line.get_label() == looks.name("kl_cov"))
     np.testing.assert_allclose(marks.get_xdata(), [one.entropy for one in ends])
     np.testing.assert_allclose(marks.get_ydata(), [100 * one.accuracy for one in ends])
     for caption in (
@@ -359,7 +360,9 @@ def test_tables_hold_the_numbers(study):
     assert set(predictions["form"]) == set(law.FORMS)
     assert figures.coefficients_table(algorithms)["n"].tolist() == ["3 of 3"] * 4
     assert figures.sizes_table(sizes)["Parameters"].tolist() == ["30,000", "130,000", "300,000", "530,000"]
-    assert figures.controlled_table(study["grpo8"], controlled)["Arm"].tolist() == ["baseline", *controlled]
+    assert figures.controlled_table(study["grpo8"], controlled)["Arm"].tolist() == list(
+        map(looks.name, ["grpo8", *controlled])
+    )
     assert figures.paper_table().shape[0] == 6
     assert figures.paper_sizes_table()["Largest, its own"].tolist() == ["0.236", "0.69", "0.454"]
 

@@ -28,6 +28,7 @@ CONFIG = RunConfig(
     eval_prompts=8,
     eval_samples=2,
     eval_samples_last=2,
+    eval_answers=1,
     probe_every=2,
     trainer={"entropy_control": "kl_cov", "entropy_control_tokens": "random", "entropy_control_fraction": 0.05},
 )
@@ -71,7 +72,7 @@ def test_a_run_killed_and_resumed_has_the_bits_of_one_that_was_not(folder, tmp_p
     assert steps == [4, 5, 6] and not folder.exists()
     monkeypatch.setenv("REPRO_BUILD", str(tmp_path / "whole"))
     one = load_or_train(CONFIG, progress=False)
-    for table in record.TABLES:
+    for table in record.tables_of(CONFIG):
         assert len(getattr(one, table))
         pd.testing.assert_frame_equal(getattr(one, table), getattr(two, table), check_exact=True)
         assert (one.path / f"{table}.parquet").read_bytes() == (two.path / f"{table}.parquet").read_bytes()

@@ -171,6 +171,8 @@ def test_defaults_that_identities_compare_with_stay(build):
         "probe_every": 0,
         "trainer": {},
         "policy": {},
+        "eval_rollout_samples": 0,
+        "eval_answers": 0,
     }
 
 
@@ -256,12 +258,14 @@ def edit(path, old, new):
         {"policy": {"template": "chat"}},
         {"probe_every": 1},
         {"eval_temperature": 0.6},
+        {"eval_rollout_samples": 4},
+        {"eval_answers": 2},
         {"trainer": {"beta": 0.1}},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_identity_changes_with_every_field(build, change):
-    assert len(RunConfig().to_dict()) == 25
+    assert len(RunConfig().to_dict()) == 27
     assert RunConfig(**{"base": "m", **change}).identity != RunConfig(base="m").identity
 
 

@@ -8,7 +8,7 @@ import torch
 
 from repro.policies.family import make_model, make_tokenizer
 from repro.runs import evaluation
-from repro.runs.evaluation import evaluate, fixed_seed, pass_at_k, sample
+from repro.runs.evaluation import Completions, evaluate, fixed_seed, pass_at_k, sample
 from repro.tasks.arithmetic import ARITHMETIC, ArithmeticTask
 from repro.tasks.grading import Grade, Verdict
 
@@ -64,7 +64,12 @@ def test_rollout_samples_have_a_temperature_of_their_own_and_kept_answers_their_
         0: [wrong, right[1]],
         1.3: [right[0], wrong, right[1], wrong],
     }
-    monkeypatch.setattr("repro.runs.evaluation.sample", lambda *_, temperature, **__: by_temperature[temperature])
+
+    def sampled(*_, temperature, **__):
+        texts = by_temperature[temperature]
+        return Completions(texts, [2] * len(texts))
+
+    monkeypatch.setattr("repro.runs.evaluation.sample", sampled)
     settings = {"samples": 2, "temperature": 0.6, "max_completion_length": 4, "seed": 0}
     found = evaluate(*policy, ARITHMETIC, problems, **settings, rollout_samples=2, rollout_temperature=1.3, keep=9)
     assert (found.row["accuracy/mean"], found.row["accuracy/rollout"]) == (0.25, 0.5)
@@ -79,7 +84,8 @@ def test_accuracy_counts_right_completions(policy, monkeypatch):
 
     def completions(model, tokenizer, prompts, samples=1, *, temperature, max_completion_length):
         assert (prompts, samples) == (list(problems["prompt"]), 2 if temperature else 1)
-        return [right[0], wrong, wrong, wrong] if temperature else [wrong, right[1]]
+        texts = [right[0], wrong, wrong, wrong] if temperature else [wrong, right[1]]
+        return Completions(texts, [7] * len(texts))
 
     monkeypatch.setattr("repro.runs.evaluation.sample", completions)
     settings = {"samples": 2, "temperature": 1.0, "max_completion_length": 4}
@@ -90,11 +96,11 @@ def test_accuracy_counts_right_completions(policy, monkeypatch):
     assert result["completion_length/mean"] == 2  # characters, as the task's tokens are
     monkeypatch.setattr(ArithmeticTask, "separator", " ")
     assert evaluate(model, tokenizer, ARITHMETIC, problems, seed=0, **settings).row["completion_length/mean"] == 1
-    # A task without tokens of its own is measured in the policy's, here characters; levels may be unknown.
+    # A task without tokens of its own is measured in those that were sampled; levels may be unknown.
     words = SimpleNamespace(verify=lambda completion, answer: completion == answer)
     unknown = problems.remove_columns("level").add_column("level", [None, None])
     found = evaluate(model, tokenizer, words, unknown, seed=0, **settings).row
-    assert found["completion_length/mean"] == 2 and not any("level" in name for name in found)
+    assert found["completion_length/mean"] == 7 and not any("level" in name for name in found)
 
 
 def test_greedy_decoding_is_sampled_once_and_lenient_scores_stand_beside(policy, monkeypatch):
@@ -104,7 +110,7 @@ def test_greedy_decoding_is_sampled_once_and_lenient_scores_stand_beside(policy,
 
     def completions(model, tokenizer, prompts, samples=1, *, temperature, max_completion_length):
         calls.append((samples, temperature))
-        return ["right", "meant", "wrong"]
+        return Completions(["right", "meant", "wrong"], [1, 1, 1])
 
     def grade(completion, answer):
         answers.append(answer)
@@ -134,7 +140,9 @@ def test_sampling_follows_the_seed_and_stops_at_the_length(policy):
     assert texts[0] == texts[1] != texts[2]
     greedy = [sample(model, tokenizer, ["1+2:"], temperature=0, max_completion_length=5) for _ in range(2)]
     assert greedy[0] == greedy[1]
-    assert all(len(text) <= 5 * len("<unk>") for text in texts[0])
+    assert all(len(text) <= 5 * len("<unk>") for text in texts[0].texts)
+    # Each token of the policy but the special ones is a character.
+    assert texts[0].lengths == [len(text) for text in texts[0].texts]
 
 
 def test_samples_stand_together_and_chunks_do_not_mix_them(policy, monkeypatch):
@@ -142,10 +150,10 @@ def test_samples_stand_together_and_chunks_do_not_mix_them(policy, monkeypatch):
     model, tokenizer = policy
     prompts = ["1+2:", "7*8-1+3:", "9-4*2:", "3:", "5*5*5:"]
     settings = {"temperature": 0, "max_completion_length": 5}
-    alone = [sample(model, tokenizer, [prompt], **settings)[0] for prompt in prompts]
+    alone = [sample(model, tokenizer, [prompt], **settings).texts[0] for prompt in prompts]
     assert len(set(alone)) > 1
     thrice = [text for text in alone for _ in range(3)]
-    assert sample(model, tokenizer, prompts, 3, **settings) == thrice
+    assert sample(model, tokenizer, prompts, 3, **settings).texts == thrice
     for rows in (1, 7):
         monkeypatch.setattr(evaluation, "ROWS", rows)
-        assert sample(model, tokenizer, prompts, 3, **settings) == thrice
+        assert sample(model, tokenizer, prompts, 3, **settings).texts == thrice

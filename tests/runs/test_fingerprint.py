@@ -189,6 +189,10 @@ def test_fingerprint_covers_this_projects_training():
     [
         (PRIME, "cpu", "repro.trainer.prime"),
         (PROBE, "cpu", "repro.trainer.probe"),
+        (CONFIG.replace(base="hub:one/two"), "cpu", "repro.policies.pinned.HubPolicies"),
+        (CONFIG.replace(base="local:two"), "cpu", "repro.policies.pinned._model"),
+        (CONFIG.replace(policy={"template": "chat"}), "cpu", "repro.policies.templates.prompted"),
+        (CONFIG.replace(policy={"template": "r1_zero"}), "cpu", "repro.policies.templates.R1_ZERO"),
         (PROBE, "cpu", "repro.ops.torch_ops.linear_vocab_covariance"),
         (CONFIG, "cuda", "repro.ops.triton.tokens.token_covariance"),
     ],

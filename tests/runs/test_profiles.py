@@ -124,6 +124,13 @@ def test_steps_in_a_later_layer_replace_rollouts_in_an_earlier_one(folder):
     assert load_profile("two").configs("high")[0].max_steps == 16
 
 
+def test_a_profile_may_have_a_pinned_base(folder):
+    text = GOOD.replace("base: s", "base: hub:Qwen/Qwen2.5-0.5B")
+    (folder / "profiles" / "two.yaml").write_text(text.replace("run:\n", "run:\n  policy: {lora: {r: 8}}\n", 1))
+    config = load_profile("two").configs("grpo")[0]
+    assert (config.base, config.policy.lora.r) == ("hub:Qwen/Qwen2.5-0.5B", 8)
+
+
 def test_unknown_names_list_the_known_ones(folder):
     with pytest.raises(ConfigError, match="^profile 'three' is unknown; the profiles are two$"):
         load_profile("three")

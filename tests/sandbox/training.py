@@ -21,6 +21,7 @@ class Trained:
     evaluations: pd.DataFrame
     tokens: pd.DataFrame
     probe: pd.DataFrame
+    answers: pd.DataFrame
     timing: dict[str, float]
     threads: int
 
@@ -42,7 +43,7 @@ def train(config, *, on_step=None, options=None, checkpoints=None):
     accuracy = 0.3 + 0.4 * (1 - np.exp(-at / (5 + config.seed)))
     return Trained(
         pd.DataFrame({"step": steps, "entropy/response_mean": entropy, "entropy/token_mean": entropy}),
-        pd.DataFrame({"step": at, "accuracy/mean": accuracy, "k": 8}),
+        pd.DataFrame({"step": at, "accuracy/mean": accuracy, "accuracy/greedy": accuracy, "k": 8}),
         pd.DataFrame({"step": [1, 1], "sequence": [0, 0], "position": [0, 1], "token": ["=", "7"]}),
         pd.DataFrame(),
         pd.DataFrame(),

@@ -8,6 +8,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from repro.errors import ConfigError
 from repro.tasks.grading import Verdict, compare, grade
@@ -70,6 +72,10 @@ def test_the_lenient_answer_is_what_a_completion_ends_with(text, found):
         ("012", "12", True, "number"),
         ("12.0", "12", True, "number"),
         ("13", "12", False, "number"),
+        (r"2.75 \times 10^{11}", "2.75e11", True, "text"),
+        ("275000000000", "2.75e+11", True, "algebra"),
+        ("1.5e-8", r"1.5\cdot 10^{-8}", True, "algebra"),
+        ("1.5e-8", r"1.5\cdot 10^{-7}", False, "algebra"),
         ("9" * 41, "9" * 42, False, "limits"),
         ("9" * 41, "9" * 41, True, "text"),
         ("1/2", "0.5", True, "number"),
@@ -109,10 +115,14 @@ BOMBS = [
     "9^{1e9}",
     "1e999999999",
     "2^{9 9 9 9 9 9 9}",
+    "2^{1 0 0 0 0 0 0 0 0}",
+    r"\sqrt[9999]{99} x",
     "2^{9,999,999}",
     "2^{20!}",
     r"2^{\lfloor 10^{99} \rfloor}",
     "2^{(99)^{99}}",
+    "2^{99^{9999}}",
+    "2^{" + "9" * 40 + "^{9999}}",
     "(x+y+z)^{500}",
     r"\begin{pmatrix}x&1\\1&x\end{pmatrix}^{99}",
     "99999999!",
@@ -197,6 +207,15 @@ def test_hostile_completions_are_bounded_and_wrong(text, form, tmp_path, monkeyp
         assert verdict is None or (not verdict.right and verdict.by != UNDECIDED)
     assert seconds < 10 and peak < 30 * len(text) + 2**22
     assert not any(tmp_path.iterdir())
+
+
+@given(st.text(r"\^_{}()[]|!,.=<>&$ 0123459xe-+*/" + "\n\0\u0662", max_size=60))
+def test_any_text_has_an_answer_about_its_limits_and_a_plain_form(text):
+    """Neither raises, and an answer that is found stands in the text."""
+    for one in (text, rf"\frac{{{text}}}{{2}}", rf"2^{{{text}}}", rf"\sqrt[{text}]{{2}}"):
+        assert refusal(one) is None or refusal(one)
+        assert refusal(plain(one)) is None or refusal(plain(one))
+        assert (last_answer(one) or "") in one.replace("$$", "$")
 
 
 def test_the_bombs_never_reach_computer_algebra():

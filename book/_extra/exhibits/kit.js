@@ -72,6 +72,8 @@
       if (!width) return;
       element.setAttribute("aria-label", describe());
       element.replaceChildren(draw(width));
+      // The drawing has one description; those that Plot gives its groups say less, where no role allows them.
+      for (const part of element.querySelectorAll("svg [aria-label]")) part.removeAttribute("aria-label");
     };
     new ResizeObserver(([entry]) => {
       const now = Math.floor(entry.contentRect.width);

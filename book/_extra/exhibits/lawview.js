@@ -54,9 +54,9 @@
           x: { label: "entropy (nat)", reverse: true, grid: true },
           y: { label: "score", grid: true, nice: true },
           marks: [
-            state.interval && Plot.link([state.interval], { x1: 0, x2: 0, y1: (i) => i[0], y2: (i) => i[1], stroke: "var(--exhibit-orange)", strokeWidth: 5, strokeOpacity: 0.5 }),
-            state.law && Plot.line(curve, { x: (h) => h, y: state.law.predict, stroke: "var(--exhibit-orange)" }),
-            Plot.dot(points, { x: "entropy", y: "reward", r: 3, stroke: "var(--exhibit-blue)", fill: (p, i) => (i < state.count ? "var(--exhibit-blue)" : "none") }),
+            state.interval && Plot.link([state.interval], { x1: 0, x2: 0, y1: (i) => i[0], y2: (i) => i[1], stroke: "var(--hue-orange)", strokeWidth: 5, strokeOpacity: 0.5 }),
+            state.law && Plot.line(curve, { x: (h) => h, y: state.law.predict, stroke: "var(--hue-orange)" }),
+            Plot.dot(points, { x: "entropy", y: "reward", r: 3, stroke: "var(--hue-blue)", fill: (p, i) => (i < state.count ? "var(--hue-blue)" : "none") }),
           ].filter(Boolean),
         });
       },
@@ -74,11 +74,11 @@
           marginLeft: 48,
           x: { label: "step", grid: true },
           y: { label: "score", grid: true, nice: true },
-          color: { domain: ["law", "sigmoid", "last value"], range: ["var(--exhibit-orange)", "var(--exhibit-green)", "var(--exhibit-purple)"], legend: true },
+          color: { domain: ["law", "sigmoid", "last value"], range: ["var(--hue-orange)", "var(--hue-green)", "var(--hue-pink)"], legend: true },
           marks: [
             Plot.ruleX([points[state.count - 1].step], { strokeDasharray: "2 3" }),
             ...marks,
-            Plot.dot(points, { x: "step", y: "reward", r: 2.5, stroke: "var(--exhibit-blue)", fill: (p, i) => (i < state.count ? "var(--exhibit-blue)" : "none") }),
+            Plot.dot(points, { x: "step", y: "reward", r: 2.5, stroke: "var(--hue-blue)", fill: (p, i) => (i < state.count ? "var(--hue-blue)" : "none") }),
           ],
         });
       },

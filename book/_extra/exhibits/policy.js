@@ -50,7 +50,7 @@
           x: { label: null, domain: NAMES },
           y: { label: "probability", domain: [0, 1], ticks: 4, grid: true },
           marks: [
-            Plot.barY(look().actions, { x: "name", y: "probability", fill: "var(--exhibit-blue)" }),
+            Plot.barY(look().actions, { x: "name", y: "probability", fill: "var(--hue-blue)" }),
             Plot.ruleY([0]),
             Plot.text(look().actions, { x: "name", y: "probability", text: (a) => a.quadrant, dy: -8, fill: "currentColor" }),
           ],
@@ -69,7 +69,7 @@
             Plot.barY(look().actions, {
               x: "name",
               y: "change",
-              fill: (a) => (a.change < 0 ? "var(--exhibit-orange)" : "var(--exhibit-green)"),
+              fill: (a) => (a.change < 0 ? "var(--hue-orange)" : "var(--hue-green)"),
             }),
             Plot.ruleY([0]),
           ],
@@ -85,8 +85,8 @@
           x: { label: "step", domain: [0, Math.max(10, made)], tickFormat: "d" },
           y: { label: "entropy (nat)", domain: [0, Math.log(NAMES.length)], grid: true, ticks: 4 },
           marks: [
-            Plot.line(foretold.map((y, x) => ({ x, y })), { x: "x", y: "y", stroke: "var(--exhibit-orange)", strokeDasharray: "4 3" }),
-            Plot.line(path.map((y, x) => ({ x, y })), { x: "x", y: "y", stroke: "var(--exhibit-blue)", strokeWidth: 2 }),
+            Plot.line(foretold.map((y, x) => ({ x, y })), { x: "x", y: "y", stroke: "var(--hue-orange)", strokeDasharray: "4 3" }),
+            Plot.line(path.map((y, x) => ({ x, y })), { x: "x", y: "y", stroke: "var(--hue-blue)", strokeWidth: 2 }),
           ],
         }),
     );

@@ -9,14 +9,30 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
 import yaml
 
 from repro import claims, paths
-from repro.book import audits, display, exhibits, fragments, links
+from repro.book import (
+    again,
+    audits,
+    display,
+    drawing,
+    exhibits,
+    fragments,
+    links,
+    looks,
+    needs,
+    panels,
+    parts,
+    plain,
+    records,
+)
+from repro.book.notebook import blank
+from repro.book.panels import Panel
 from repro.claims import Finding, Kind
 from repro.errors import ReproError
 from repro.runs import Run, load
@@ -64,34 +80,56 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
     if not (pages / "_toc.yml").is_file():
         raise BookError(f"{pages / '_toc.yml'} is missing: the book builds in a checkout of the repository only")
     files = {path.relative_to(pages).as_posix(): path.read_bytes() for path in pages.rglob("*") if path.is_file()}
-    figures = {}
-    for name in _notebooks(yaml.safe_load(files["_toc.yml"])):
-        executed = folder / f"{name}.ipynb"
+    ledger, remote = claims.load_ledger(), links.remote()
+    notebooks = {name: folder / f"{name}.ipynb" for name in _notebooks(yaml.safe_load(files["_toc.yml"]))}
+    figures: dict[str, Panel] = {}
+    read: dict[str, list[Run]] = {}
+    for name, executed in notebooks.items():
         if not executed.is_file():
             raise BookError(f"{executed} is missing; make it with `make book PROFILE={profile.name}`")
-        files[f"{name}.ipynb"] = executed.read_bytes()
-        figures |= _figures(executed)
+        arms = needs.arms(paths.root() / f"{name}.py", ledger, profile.arms)
+        figures |= panels.read(executed, ledger, arms)
+        read[executed.stem] = [run for run in runs if run.config.arm in arms]
+    places = _places(files)
+    for name, executed in notebooks.items():
+        files[f"{name}.ipynb"] = nbformat.writes(panels.page(executed, places)).encode()
+        empty = blank(paths.root() / f"{name}.py", links.requirement(remote)).encode()
+        # To take away, and beside its page for Colab.
+        files |= {f"{GENERATED}/{executed.stem}.ipynb": empty, f"_extra/{name}.ipynb": empty}
     studies = claims.other_studies(profile.name, findings)
-    parts = {
+    texts = {
         "banner.md": fragments.banner(profile, findings, runs),
+        "cards.md": plain.cards(ledger.claims, findings),
         "verdicts.md": fragments.verdict_table(profile, findings, Kind.CLAIM, figures, studies),
         "questions.md": fragments.verdict_table(profile, findings, Kind.QUESTION, figures, studies),
         "command.md": f"```bash\nmake reproduce PROFILE={profile.name}\n```\n",
+        "command-book.md": f"```bash\nmake book PROFILE={profile.name}\n```\n",
+        "notebooks.md": parts.notebooks(profile, read, remote),
         "status.md": fragments.status(profile, runs),
         "timing.md": fragments.timing(runs),
+        "spent.md": parts.spent(profile, runs),
+        "overhead.md": parts.overhead(),
+        "printed.md": parts.printed(ledger),
         "machines.md": fragments.machines(profile, findings),
         "config.md": fragments.settings(runs),
         "strategies.md": fragments.strategies(),
         "kl_cov.py": (paths.root() / "examples" / "kl_cov.py").read_text(encoding="utf-8"),
-        **{f"{name}.svg": drawing for name, drawing in figures.items()},
+        "exhibit-policy.svg": display.svg(exhibits.policy_picture()),
+        **{f"figure-{name}.md": figure.fragment(runs) for name, figure in figures.items()},
+        **{name: text for figure in figures.values() for name, text in figure.files.items()},
+        **{f"again-{name}.md": again.fragment(profile, name, members, remote) for name, members in read.items()},
     }
-    parts |= audits.worked(runs[0])
-    for claim in claims.load_ledger().claims:
+    texts |= audits.worked(runs[0]) | _landing(runs)
+    words = plain.read()
+    for claim in ledger.claims:
         mine = [finding for finding in findings if finding.claim == claim.id]
-        parts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures, studies)
-        parts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
-    files |= {f"{GENERATED}/{name}": text.encode() for name, text in parts.items()}
-    files[f"{GENERATED}/exhibit-policy.svg"] = display.svg(exhibits.policy_picture()).encode()
+        texts[f"claim-{claim.id}.md"] = fragments.claim_summary(claim, mine, figures, studies)
+        texts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
+        if claim.id in words:
+            texts[f"answer-{claim.id}.md"] = plain.answer(claim, findings)
+    files |= {f"{GENERATED}/{name}": text.encode() for name, text in texts.items()}
+    files |= records.pages(profile, runs)
+    files["_static/looks.css"] = looks.sheet().encode()
     files |= {f"_extra/exhibits/data/{name}": text.encode() for name, text in exhibits.data(runs).items()}
     files["_config.yml"] = _configured(files["_config.yml"], fragments.shortfall(profile, findings))
     source = folder / "book-src"
@@ -114,22 +152,61 @@ def render(source: Path, site: Path) -> Path:
         BookError: Jupyter Book fails or warns; the message has the warnings.
     """
     output, old = site.with_name("book-out"), site.with_name("site-old")
-    for leftover in (output, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
-    command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    pages = output / "_build" / "html"
-    if done.returncode or not (pages / "index.html").is_file():
-        lines = [COLOURS.sub("", line) for line in done.stdout.splitlines() if line.strip()]
-        complaints = [line for line in dict.fromkeys(lines) if "WARNING" in line or "ERROR" in line]
-        raise BookError(f"the book in {source} does not build: {'; '.join(complaints or lines[-LOG_LINES:])}")
+    shutil.rmtree(old, ignore_errors=True)
+    pages = jupyter_book(source, output, "html")
+    _slim(pages)
     if site.exists():
         site.rename(old)
     pages.rename(site)
     for leftover in (output, old):
         shutil.rmtree(leftover, ignore_errors=True)
     return site / "index.html"
+
+
+def jupyter_book(source: Path, output: Path, builder: str) -> Path:
+    """Build `source` with one of Jupyter Book's builders into `output`, made anew; return the pages' folder.
+
+    Raises:
+        BookError: Jupyter Book fails or warns; the message has the warnings.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output), "--builder", builder]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    pages = output / "_build" / builder
+    if done.returncode or not (pages / "index.html").is_file():
+        lines = [COLOURS.sub("", line) for line in done.stdout.splitlines() if line.strip()]
+        complaints = [line for line in dict.fromkeys(lines) if "WARNING" in line or "ERROR" in line]
+        raise BookError(f"the book in {source} does not build: {'; '.join(complaints or lines[-LOG_LINES:])}")
+    return pages
+
+
+# Icons are drawn by the theme's font; its script of all icons, over a megabyte, draws the same.
+ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
+# Of what the theme brings, the half that no page needs.
+UNUSED = (
+    "_sources",
+    "_static/locales",
+    "_static/**/*.map",
+    "_static/**/*.LICENSE.txt",
+    "_static/**/*.ttf",
+    "_static/scripts/fontawesome.js",
+    "_static/collapse-cpu.png",
+    "_static/sbt-webpack-macros.html",
+    "_static/webpack-macros.html",
+    "_static/translations",
+    "_sphinx_design_static",
+    "objects.inv",
+    ".buildinfo",
+)
+
+
+def _slim(pages: Path) -> None:
+    """Remove what no page of a built site needs, and the one script that would load some of it."""
+    for path in [path for pattern in UNUSED for path in pages.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for page in pages.rglob("*.html"):
+        page.write_text(ICONS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _notebooks(contents: object) -> Iterator[str]:
@@ -142,15 +219,27 @@ def _notebooks(contents: object) -> Iterator[str]:
         yield from _notebooks(one)
 
 
-def _figures(notebook: Path) -> dict[str, str]:
-    """The SVG figures of an executed notebook, by the name that its cell gives them."""
-    found = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
-        for output in cell.get("outputs", []):
-            if name and "image/svg+xml" in output.get("data", {}):
-                found[name] = output.data["image/svg+xml"]
-    return found
+def _landing(runs: Sequence[Run]) -> dict[str, str]:
+    """The landing page's figure, which is drawn here, from the runs of the methods."""
+    if not parts.drawn(runs):
+        return {"landing.md": ""}
+    figure = parts.landing(runs)
+    panel = Panel(
+        name="fig-landing",
+        cell="",
+        svg=drawing.svg(figure),
+        caption=parts.landing_caption(runs),
+        alt="Two panels against optimizer steps, entropy falling and accuracy rising, for four methods.",
+        csv=drawing.numbers(figure).to_csv(index=False, float_format="%.4g"),
+        arms=tuple(parts.drawn(runs)),
+    )
+    return {"landing.md": panel.fragment(runs), **panel.files}
+
+
+def _places(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The pages that show figures of notebooks, by the figures' names."""
+    pages = {name: content.decode() for name, content in files.items() if name.endswith(".md")}
+    return {figure: page for page, text in pages.items() for figure in panels.shown(text)}
 
 
 def _configured(config: bytes, announcement: str) -> bytes:

@@ -4,16 +4,18 @@ This needs IPython only, so that a notebook opened alone needs neither papermill
 handles notebooks from outside.
 """
 
-import io
 import math
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from repro.book.drawing import numbers, svg
 from repro.runs import Run
+
+# Where an output of a notebook keeps the caption of its figure and the numbers drawn, as CSV.
+DRAWN = "repro.drawn"
 
 
 def glue(**values: float | int | str) -> None:
@@ -32,18 +34,12 @@ def glue(**values: float | int | str) -> None:
         display({f"{prefix}text/plain": repr(value)}, raw=True, metadata=note)
 
 
-def svg(figure: Figure) -> str:
-    """A Matplotlib figure as SVG; the same figure gives the same bytes (no date, no random ids)."""
-    drawing = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "repro"}):
-        figure.savefig(drawing, format="svg", metadata={"Date": None})
-    return drawing.getvalue()
-
-
 def show(figure: Figure, **caption: str) -> None:
-    """Show a Matplotlib figure as SVG, and glue its caption under the one name given."""
+    """Show a Matplotlib figure as SVG, with the numbers drawn, and glue its caption under the one name given."""
     glue(**caption)
-    display({"image/svg+xml": svg(figure), "text/plain": " ".join(caption.values())}, raw=True)
+    text = " ".join(caption.values())
+    drawn = {"caption": text, "csv": numbers(figure).to_csv(index=False, float_format="%.4g")}
+    display({"image/svg+xml": svg(figure), "text/plain": text}, raw=True, metadata={DRAWN: drawn})
 
 
 def table(frame: pd.DataFrame, css: str = "") -> None:

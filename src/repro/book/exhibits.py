@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from repro.analysis import tabular
+from repro.book import looks
 from repro.claims.curves import curve
 from repro.runs import Run
 
@@ -28,8 +29,6 @@ CURVES = {
 }
 ROLLOUT_ARM = "kl_cov"
 RESPONSES = 48
-# The exhibits' colours, which follow the page's theme; after the last they begin again.
-COLOURS = ("blue", "orange", "green", "purple", "grey")
 DIGITS = 5
 
 
@@ -68,7 +67,10 @@ def law_points(arms: dict[str, list[Run]]) -> dict[str, Any]:
             at = np.interp(accuracy["step"], entropy["step"], entropy["entropy"])
             rows = zip(accuracy["step"], at, accuracy["accuracy"], strict=True)
             points = [{"step": int(step), "entropy": _short(h), "reward": _short(r)} for step, h, r in rows]
-            found[f"{arm}-{run.config.seed}"] = {"title": f"{arm}, seed {run.config.seed}", "points": points}
+            found[f"{arm}-{run.config.seed}"] = {
+                "title": f"{looks.name(arm)}, seed {run.config.seed}",
+                "points": points,
+            }
     return found
 
 
@@ -103,12 +105,12 @@ def curves(arms: dict[str, list[Run]]) -> dict[str, Any]:
             "steps": steps.tolist(),
             "arms": [
                 {
-                    "title": arm,
-                    "colour": f"var(--exhibit-{COLOURS[place % len(COLOURS)]})",
+                    "title": looks.name(arm),
+                    "colour": looks.look(arm).css,
                     "entropy": _mean(arms[arm], steps, "entropy"),
                     "accuracy": _mean(arms[arm], steps, "accuracy"),
                 }
-                for place, arm in enumerate(present)
+                for arm in present
             ],
         }
     return found

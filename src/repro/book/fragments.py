@@ -61,7 +61,7 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def _list_table(header: Sequence[str], rows: Iterable[Sequence[str]], css: str = "") -> str:
+def list_table(header: Sequence[str], rows: Iterable[Sequence[str]], css: str = "") -> str:
     """A MyST table; cells are one line of MyST each."""
     lines = ["```{list-table}", ":header-rows: 1"]
     if css:
@@ -71,7 +71,7 @@ def _list_table(header: Sequence[str], rows: Iterable[Sequence[str]], css: str =
     return "\n".join([*lines, "```", ""])
 
 
-def _badge(verdict: Verdict, kind: Kind) -> str:
+def badge(verdict: Verdict, kind: Kind) -> str:
     return f"{{{BADGES[verdict]}}}`{verdict.word(kind)}`"
 
 
@@ -93,7 +93,7 @@ def _figure_link(part: SubClaim, figures: Collection[str]) -> str:
 def _verdict(claim: Claim, finding: Finding, studies: Studies) -> str:
     """A sub-claim's verdict and what to know of it, in a cell."""
     said = claims.remarks(claim, finding, studies)
-    return f"{_badge(finding.verdict, claim.kind)} {'; '.join(said)}".rstrip()
+    return f"{badge(finding.verdict, claim.kind)} {'; '.join(said)}".rstrip()
 
 
 def verdict_table(
@@ -110,7 +110,7 @@ def verdict_table(
             continue
         said = claims.headline(claim, list(mine.values()))
         title = f"Claim {claim.number}. {claim.title}" if kind is Kind.CLAIM else claim.title
-        overview.append((f"{{doc}}`{title} </{claim.page}>`", _badge(said.primary.verdict, kind), said.tally))
+        overview.append((f"{{doc}}`{title} </{claim.page}>`", badge(said.primary.verdict, kind), said.tally))
         rows = [
             (
                 f"{{doc}}`{part.title} </{claim.page}>`{_figure_link(part, figures)}",
@@ -124,13 +124,13 @@ def verdict_table(
             if part.id in mine
         ]
         header = ("Claim" if kind is Kind.CLAIM else "Prediction", *RESULTS, "Profile", "Verdict")
-        table = _list_table(header, rows, "verdicts with-profile")
+        table = list_table(header, rows, "verdicts with-profile")
         details.append(f"::::{{dropdown}} {title}\n{table}\n{_notes(list(mine.values()))}::::\n")
     if not overview:
         return "This copy has none.\n"
     others = "Other sub-claims" if kind is Kind.CLAIM else "Other predictions"
     header = ("Claim" if kind is Kind.CLAIM else "Question", "Primary", others)
-    return "\n".join([_list_table(header, overview, "overview"), "Number by number:\n", *details])
+    return "\n".join([list_table(header, overview, "overview"), "Number by number:\n", *details])
 
 
 def _notes(findings: Sequence[Finding]) -> str:
@@ -163,10 +163,10 @@ def claim_summary(claim: Claim, findings: Sequence[Finding], figures: Collection
     verdict = "none in this copy"
     if findings:
         said = claims.headline(claim, findings)
-        verdict = f"{_badge(said.primary.verdict, claim.kind)} on the primary one, *{said.primary.title}*."
+        verdict = f"{badge(said.primary.verdict, claim.kind)} on the primary one, *{said.primary.title}*."
         verdict += f" The others that count: {said.tally}." if said.others else ""
     return "\n".join(
-        [f"> {claim.statement}\n", f"{source} {verdict}\n", _list_table(header, rows, css), _notes(findings)]
+        [f"> {claim.statement}\n", f"{source} {verdict}\n", list_table(header, rows, css), _notes(findings)]
     )
 
 
@@ -217,11 +217,11 @@ def status(profile: Profile, runs: Sequence[Run]) -> str:
     started = min((run.provenance["started"] for run in runs), default="").partition("+")[0].replace("T", " ")
     return "\n".join(
         [
-            _list_table(("What", "Value"), made, "facts"),
+            list_table(("What", "Value"), made, "facts"),
             f"{_count(len(runs), 'run')}, {total / 60:.1f} minutes of training in all, the first started at {started} "
             "(UTC). What an arm changes is said against the settings of its group, and a group's against those of the "
             f"arm `{runs[0].config.arm}` in {{doc}}`/methods`.\n",
-            _list_table(("Arm", "Changes", "Seeds", "Seconds", "From"), _arm_rows(profile, runs), "arms"),
+            list_table(("Arm", "Changes", "Seeds", "Seconds", "From"), _arm_rows(profile, runs), "arms"),
         ]
     )
 
@@ -234,20 +234,20 @@ def _arm_rows(profile: Profile, runs: Sequence[Run]) -> Iterator[tuple[str, ...]
     groups: dict[str, list[str]] = {}
     for arm in arms:
         groups.setdefault(profile.arms[arm].group, []).append(arm)
-    plain = _flat(runs[0])
+    plain = flat(runs[0])
     for group, members in groups.items():
-        values = {arm: _flat(arms[arm][0]) for arm in members}
+        values = {arm: flat(arms[arm][0]) for arm in members}
         shared = {
             name: value
             for name, value in values[members[0]].items()
             if all(one.get(name) == value for one in values.values())
         }
-        yield f"*{group}*", _changes(plain, shared), "", "", ""
+        yield f"*{group}*", changes(plain, shared), "", "", ""
         for arm in members:
             own = {name: value for name, value in values[arm].items() if name not in shared}
             seconds = sum(run.provenance["seconds"] for run in arms[arm])
             seeds = ", ".join(str(run.config.seed) for run in arms[arm])
-            yield f"`{arm}`", _changes(plain, own), seeds, f"{seconds:.0f}", _from(arms[arm])
+            yield f"`{arm}`", changes(plain, own), seeds, f"{seconds:.0f}", _from(arms[arm])
 
 
 def _from(runs: Sequence[Run]) -> str:
@@ -269,7 +269,7 @@ def machines(profile: Profile, findings: Sequence[Finding]) -> str:
         parts += [
             f"**{machine}.** {found.summary()} {_kin(found)}{words}\n",
             f"::::{{dropdown}} Number by number: this copy and {machine}",
-            _list_table(tuple(table.columns), table.itertuples(index=False), "verdicts"),
+            list_table(tuple(table.columns), table.itertuples(index=False), "verdicts"),
             "::::\n",
         ]
     for machine, path in claims.recorded_words(profile.name).items():
@@ -293,13 +293,13 @@ def _kin(found: Comparisons) -> str:
     return "Most of its runs gave the same bits, on a machine of the same kind, and repeat nothing. "
 
 
-def _changes(plain: Mapping[str, str], values: Mapping[str, str]) -> str:
+def changes(plain: Mapping[str, str], values: Mapping[str, str]) -> str:
     """Settings that differ from `plain`, as '`max_steps` 320, `epsilon` none'."""
     changed = (f"`{name}` {value}" for name, value in values.items() if plain.get(name) != value)
     return ", ".join(changed)
 
 
-def _flat(run: Run) -> dict[str, str]:
+def flat(run: Run) -> dict[str, str]:
     """A run's settings as text, those of the trainer by their own names, without arm and seed."""
     values = run.config.to_dict()
     values |= values.pop("trainer")
@@ -310,10 +310,10 @@ def settings(runs: Sequence[Run]) -> str:
     """Every setting of the first arm, which the others change."""
     plain = runs[0].config.arm
     seeds = ", ".join(str(run.config.seed) for run in runs if run.config.arm == plain)
-    rows = [("`arm`", plain), ("`seed`", seeds), *((f"`{name}`", value) for name, value in _flat(runs[0]).items())]
+    rows = [("`arm`", plain), ("`seed`", seeds), *((f"`{name}`", value) for name, value in flat(runs[0]).items())]
     others = len({run.config.arm for run in runs}) - 1
     tail = f"{{doc}}`/status` says what the other {_count(others, 'arm')} change of these.\n" if others else ""
-    return "\n".join([_list_table(("Setting", "Value"), rows), tail])
+    return "\n".join([list_table(("Setting", "Value"), rows), tail])
 
 
 def timing(runs: Sequence[Run]) -> str:
@@ -334,7 +334,7 @@ def timing(runs: Sequence[Run]) -> str:
         rows.append((f"`{base}`", device, str(updates), str(len(members)), *speed, *shares))
     header = ("Base", "Device", "Updates per rollout", "Runs", "Tokens per second of generation")
     header += ("Tokens per second of training", "Generation", "Scoring", "Update", "Other")
-    return _list_table(header, rows, "timing")
+    return list_table(header, rows, "timing")
 
 
 def strategies() -> str:
@@ -353,4 +353,4 @@ def strategies() -> str:
         for one in mixture.strategies
     ]
     header = ("Mixture", "First letter", "Totals written", "Share of the mixture", "Slips per total")
-    return _list_table(header, rows, "strategies")
+    return list_table(header, rows, "strategies")

@@ -150,20 +150,33 @@ def make_ipynb(source: Path, output: Path, requirement: str) -> Path:
     Raises:
         NotebookError: the source cannot be read or the output cannot be written.
     """
+    return _put(Path(output), blank(source, requirement))
+
+
+def blank(source: Path, requirement: str) -> str:
+    """The content of the .ipynb that `make_ipynb` writes."""
     notebook = read(source)
     notebook.cells.insert(1, nbformat.v4.new_code_cell(INSTALL.format(requirement=requirement)))
-    return _write(Path(output), notebook)
+    return _written(notebook)
 
 
 def _write(path: Path, notebook: NotebookNode) -> Path:
-    """Write a notebook so that a reader sees the old file or the whole new one."""
+    return _put(path, _written(notebook))
+
+
+def _written(notebook: NotebookNode) -> str:
     # nbformat draws random ids; numbering them gives the same file for the same cells.
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
+    return nbformat.writes(notebook) + "\n"
+
+
+def _put(path: Path, text: str) -> Path:
+    """Write a file so that a reader sees the old one or the whole new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -238,16 +238,6 @@ class Claim(Checked):
     reasoning: Text
     subclaims: Annotated[Distinct[SubClaim], Field(min_length=1)]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _first_part_leads(cls, values: Any) -> Any:
-        """Entries that do not name a primary sub-claim yet are led by their first; a word for all is passed over."""
-        if not (isinstance(values, dict) and values.get("subclaims")):
-            return values
-        first = values["subclaims"][0]
-        led = {"primary": first.get("id") if isinstance(first, dict) else None}
-        return led | {key: value for key, value in values.items() if key != "recorded"}
-
     @field_validator("subclaims", mode="before")
     @classmethod
     def _with_arms(cls, parts: Any, info: ValidationInfo) -> Any:

@@ -1,6 +1,6 @@
 """Accuracy of a policy on a fixed set of validation problems."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -31,6 +31,13 @@ def fixed_seed(seed: int) -> Iterator[None]:
         yield
 
 
+class Completions(NamedTuple):
+    """Texts without special tokens, and how many tokens each was sampled as, without these."""
+
+    texts: list[str]
+    lengths: list[int]
+
+
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -39,8 +46,8 @@ def sample(
     *,
     temperature: float,
     max_completion_length: int,
-) -> list[str]:
-    """``samples`` completions of each prompt in a row, as text without special tokens; greedy at temperature 0."""
+) -> Completions:
+    """``samples`` completions of each prompt in a row; greedy at temperature 0."""
     encoded = tokenizer(prompts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     chunk = max(1, ROWS // samples)
     tokens = [
@@ -56,14 +63,16 @@ def sample(
             pad=tokenizer.pad_token_id,
         )
     ]
-    return tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    special = set(tokenizer.all_special_ids)
+    lengths = [sum(token not in special for token in completion) for completion in tokens]
+    return Completions(tokenizer.batch_decode(tokens, skip_special_tokens=True), lengths)
 
 
-def _length(completion: str, task: Task, tokenizer: PreTrainedTokenizerBase) -> int:
+def _lengths(completions: Completions, task: Task) -> list[int]:
     """In tokens of the task where it has some, else of the policy."""
     if not isinstance(task, TaughtTask):
-        return len(tokenizer(completion, add_special_tokens=False)["input_ids"])
-    return len(completion.split(task.separator)) if task.separator else len(completion)
+        return completions.lengths
+    return [len(text.split(task.separator)) if task.separator else len(text) for text in completions.texts]
 
 
 def _lenient(task: Task, completions: list[str], answers: list[str]) -> dict[str, float]:
@@ -129,31 +138,31 @@ def evaluate(
     """
     prompts, answers = list(problems["prompt"]), list(problems["answer"])
 
-    def decode(count: int, temperature: float) -> list[str]:
+    def decode(count: int, temperature: float) -> Completions:
         return sample(
             model, tokenizer, prompts, count, temperature=temperature, max_completion_length=max_completion_length
         )
 
-    def verified(completions: Sequence[str]) -> np.ndarray:
-        count = len(completions) // len(prompts)
-        right = [task.verify(completion, answers[index // count]) for index, completion in enumerate(completions)]
+    def verified(completions: Completions) -> np.ndarray:
+        count = len(completions.texts) // len(prompts)
+        right = [task.verify(text, answers[index // count]) for index, text in enumerate(completions.texts)]
         return np.array(right).reshape(len(prompts), count)
 
     with fixed_seed(seed):
         completions = decode(samples, temperature)
         greedy = decode(1, 0) if temperature or samples > 1 else completions
-        as_rollouts = decode(rollout_samples, rollout_temperature) if rollout_samples else []
+        as_rollouts = decode(rollout_samples, rollout_temperature) if rollout_samples else None
     right, right_greedy = verified(completions), verified(greedy)
     levels = pd.Series(right.mean(axis=1)).groupby(np.array(problems["level"])).mean()
     powers = [k for k in (2**power for power in range(1, 11)) if k <= samples]
     row = {
         "accuracy/mean": float(right.mean()),
         "accuracy/greedy": float(right_greedy.mean()),
-        **({"accuracy/rollout": float(verified(as_rollouts).mean())} if as_rollouts else {}),
+        **({"accuracy/rollout": float(verified(as_rollouts).mean())} if as_rollouts is not None else {}),
         **{f"accuracy/pass@{k}": pass_at_k(right.sum(axis=1), samples, k) for k in powers},
         **{f"accuracy/level_{level}": float(value) for level, value in levels.items()},
-        **_lenient(task, completions, [answer for answer in answers for _ in range(samples)]),
-        "completion_length/mean": float(np.mean([_length(completion, task, tokenizer) for completion in completions])),
+        **_lenient(task, completions.texts, [answer for answer in answers for _ in range(samples)]),
+        "completion_length/mean": float(np.mean(_lengths(completions, task))),
         "k": samples,
     }
     kept = [
@@ -166,8 +175,8 @@ def evaluate(
         }
         for problem in range(min(keep, len(prompts)))
         for decoding, texts, marks in (
-            ("greedy", greedy[problem : problem + 1], right_greedy[problem]),
-            ("sampled", completions[problem * samples : problem * samples + KEPT_SAMPLES], right[problem]),
+            ("greedy", greedy.texts[problem : problem + 1], right_greedy[problem]),
+            ("sampled", completions.texts[problem * samples : problem * samples + KEPT_SAMPLES], right[problem]),
         )
         for text, good in zip(texts, marks[:KEPT_SAMPLES], strict=False)
     ]

@@ -51,6 +51,8 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     "repro.runs.options": _always,
     "repro.runs.samplers": _always,
     "repro.tasks.identity": _always,
+    "repro.runs.reporting": _always,
+    "repro.runs.saving": _always,
     # What a base policy learned from is in its weights, which are part of the identity.
     "repro.tasks.arithmetic.strategies": _always,
     "repro.tasks.arithmetic.ArithmeticTask.demonstration": _always,

@@ -7,14 +7,13 @@ waits and reads what the first has written. Only this module writes records.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,7 +26,7 @@ import pyarrow.parquet as pq
 
 from repro.errors import RecordError
 from repro.paths import results_dir, runs_dir
-from repro.runs import checkpoints
+from repro.runs import checkpoints, locks, saving
 from repro.runs.attestations import is_attested
 from repro.runs.config import RunConfig
 from repro.runs.fingerprint import code_fingerprint
@@ -193,12 +192,15 @@ def load_or_train(
         RecordError: when the record cannot be written.
         BaseError: when the base policy is missing.
     """
+    options = options or Options.from_environment()
+    # A policy is not in the record: to save one that is not there yet, the run is trained again.
+    saved = options.save_policy is None or saving.folder_of(options.save_policy, config).exists()
     found = find(config, recorded=recorded)
-    if found.status == "current":
+    if found.status == "current" and saved:
         return Run(config, found.path)
     with _lock(config):
         found = find(config, recorded=recorded)
-        if found.status == "current":
+        if found.status == "current" and saved:
             return Run(config, found.path)
         if found.status == "damaged":
             print(f"run {config.name} is damaged: {found.reason}", file=sys.stderr)
@@ -207,7 +209,7 @@ def load_or_train(
             if train is None:
                 from repro.runs.training import train
             made = environment(config)
-            trained, sessions = _trained(config, train, made, options or Options.from_environment(), progress)
+            trained, sessions = _trained(config, train, made, options, progress)
             _write(folder, config, trained, made, sessions)
         checkpoints.discard(config)
     return Run(config, runs_dir() / config.folder)
@@ -386,21 +388,16 @@ def _staged(name: str) -> Iterator[Path]:
 
 @contextmanager
 def _lock(config: RunConfig) -> Iterator[None]:
-    """Hold the run's lock, which the system lets go of when the process ends in whatever way."""
+    """Hold the run's lock."""
     path = runs_dir() / ".locks" / config.folder
-    with _explain_write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("wb")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"run {config.name} is being trained by another process; waiting for it", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise RecordError(
-                f"cannot lock {path}: {error.strerror}; set REPRO_BUILD to a folder on a local disk"
-            ) from error
+
+    def busy(holder: str) -> None:
+        print(f"run {config.name} is being trained by another process; waiting for it ({holder})", file=sys.stderr)
+
+    with ExitStack() as stack:
+        with _explain_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.hold(path, busy))
         yield
 
 
@@ -432,8 +429,12 @@ def _explain_write_errors(path: Path, needed: int = SPACE_FOR_A_RECORD) -> Itera
 
 
 def _sync_folder(path: Path) -> None:
+    """Have a folder's entries on the disk, where the drive can do that: some of a network cannot."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)

@@ -49,6 +49,7 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         "use_vllm": config.sampler == "vllm",
         "logging_steps": 1,
         "save_strategy": "no",
+        # Its callbacks are the run's own.
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 from repro import policies
 from repro.errors import BaseError
 from repro.policies.templates import in_template
-from repro.runs import samplers
+from repro.runs import reporting, samplers, saving
 from repro.runs.checkpointer import Checkpointer
 from repro.runs.config import RunConfig
 from repro.runs.options import Options
@@ -95,6 +95,9 @@ def _train(
     config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None, options: Options, checkpoints: Path | None
 ) -> Trained:
     samplers.check(config)
+    reporting.check(options.report_to)
+    if options.save_policy is not None:
+        saving.check(saving.folder_of(options.save_policy, config))
     model, tokenizer = policies.load(config.base, config.policy, seed=derive_seed("adapters", config.seed))
     task = get_task(config.task)
     recorder = Recorder(config, stopwatch, on_step)
@@ -102,8 +105,8 @@ def _train(
     reward = rewards[config.reward]
     with ExitStack() as stack, warnings.catch_warnings():
         output = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repro-")))
-        # TRL 1.16 asks the model by the name that transformers 5.23 has deprecated; nobody but TRL can mend that.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # TRL 1.16 asks the model by names that transformers 5.23 has deprecated; nobody but TRL can mend that.
+        warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing\w*` is deprecated", FutureWarning)
         args = trainer_config(config, str(output))
         # Enough for every rollout to have prompts of its own, with filtering too.
         prompts = -(-config.max_steps // config.updates_per_rollout) * config.prompts_per_rollout
@@ -117,7 +120,7 @@ def _train(
             args=args,
             train_dataset=problems,
             processing_class=tokenizer,
-            callbacks=[recorder],
+            callbacks=[recorder, *reporting.callbacks(options.report_to, config, args)],
             sampler=config.sampler,
             stopwatch=stopwatch,
         )
@@ -139,6 +142,9 @@ def _train(
             start = checkpointer.resume()
             trainer.add_callback(checkpointer)
         trainer.train(resume_from_checkpoint=None if start is None else str(start))
+        if options.save_policy is not None:
+            policy = trainer.accelerator.unwrap_model(trainer.model)
+            saving.save(policy, tokenizer, saving.folder_of(options.save_policy, config))
     return Trained(
         pd.DataFrame(recorder.metrics),
         pd.DataFrame(recorder.evaluations),

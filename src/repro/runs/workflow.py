@@ -1,20 +1,19 @@
 """Run the workflow: check the records, hold the build folder's lock, start Snakemake, report."""
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from repro.errors import RecordError, ReproError
 from repro.paths import build_dir, checkout, results_dir, runs_dir
+from repro.runs import locks
 from repro.runs.config import RunConfig
 from repro.runs.profiles import Profile
 from repro.runs.provenance import warn_of_versions
@@ -62,9 +61,16 @@ def make(target: Target, profile: Profile, *, cores: str = "all", seconds: float
     """
     root, build = _root(target), build_dir()
     build.mkdir(parents=True, exist_ok=True)
-    with _locked(build) as lock:
+
+    def busy(holder: str) -> None:
+        raise ReproError(
+            f"another call is at work in {build} (process {holder}); wait for it, or set REPRO_BUILD to another folder"
+        )
+
+    # Snakemake inherits the lock, so that it outlives this process as Snakemake may.
+    with locks.hold(build / ".lock", busy) as inherited:
         _check_records(profile, trains=target != "book")
-        _snakemake(root, build, profile, target, cores, lock, seconds)
+        _snakemake(root, build, profile, target, cores, inherited, seconds)
 
 
 def _root(command: str) -> Path:
@@ -112,29 +118,8 @@ def _spelled(status: str, runs: Sequence[tuple[RunConfig, Found]]) -> str:
     return f"{len(names)} {'is' if len(names) == 1 else 'are'} {status} ({', '.join(names[:NAMED])}{more})"
 
 
-@contextmanager
-def _locked(build: Path) -> Iterator[IO[str]]:
-    """Hold the build folder. Snakemake inherits the lock, so that it outlives this process as Snakemake may."""
-    with (build / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ReproError(
-                f"another call is at work in {build} (process {file.read().strip() or 'unknown'}); wait "
-                "for it, or set REPRO_BUILD to another folder"
-            ) from None
-        except OSError as error:
-            raise ReproError(
-                f"cannot lock {build}: {error.strerror}; set REPRO_BUILD to a folder on a local disk"
-            ) from error
-        file.truncate(0)
-        print(os.getpid(), file=file, flush=True)
-        yield file
-
-
 def _snakemake(
-    root: Path, build: Path, profile: Profile, target: Target, cores: str, lock: IO[str], seconds: float | None
+    root: Path, build: Path, profile: Profile, target: Target, cores: str, inherited: list[int], seconds: float | None
 ) -> None:
     failed = build / "failed"
     failed.unlink(missing_ok=True)
@@ -148,7 +133,7 @@ def _snakemake(
     own_log = build / "logs" / "snakemake.log"
     own_log.parent.mkdir(exist_ok=True)
     with own_log.open("wb") as errors:
-        code = _run(command, seconds, stderr=errors, env=_environment(build), pass_fds=[lock.fileno()])
+        code = _run(command, seconds, stderr=errors, env=_environment(build), pass_fds=inherited)
     if code == 0:
         return
     logs = [build / name for name in failed.read_text(encoding="utf-8").splitlines()] if failed.exists() else []

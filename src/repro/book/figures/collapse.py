@@ -13,10 +13,10 @@ from repro.paper import READING_ERROR, read_training
 from repro.runs import Run
 
 _QUANTITIES = (
-    ("accuracy", "Share of the gain (%)", style.ACCURACY_COLOUR),
-    ("entropy", "Share of the fall of entropy (%)", style.ENTROPY_COLOUR),
+    ("accuracy", "Share of the gain (%)", style.PLAIN),
+    ("entropy", "Share of the fall of entropy (%)", style.PLAIN),
 )
-_SHARES = {"entropy_share": ("Entropy", style.ENTROPY_COLOUR), "gain_share": ("Gain", style.ACCURACY_COLOUR)}
+_SHARES = {"entropy_share": ("Entropy", style.PLAIN), "gain_share": ("Gain", style.PLAIN)}
 _POINTS = {"linestyle": "", "marker": "D", "markersize": 4.5, "capsize": 2, "zorder": 4}
 
 

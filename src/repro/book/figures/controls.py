@@ -3,7 +3,8 @@
 `runs` maps the names of arms to their runs. A small circle is a seed, a large mark the mean, a line its interval.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from repro.book import looks
 from repro.book.figures import style
-from repro.book.figures.style import ACCURACY_COLOUR, ENTROPY_COLOUR, PALETTE, Arms
+from repro.book.figures.style import PALETTE, PLAIN, Arms
 from repro.claims import Finding, load_ledger
 from repro.claims.curves import common_rollout, curves, end_level
 from repro.claims.measures import controls as measures
@@ -52,17 +54,12 @@ RANDOM = {
     "random_high": "clip 0.2 and 0.28",
     "random_unclipped": "no clip",
 }
-UNCONTROLLED = {
-    "grpo8": ("GRPO", "s"),
-    "clip_higher": ("clip-higher", "^"),
-    "clip_cov": ("Clip-Cov", "v"),
-    "kl_cov": ("KL-Cov", "D"),
-    "unclipped": ("no clip", "X"),
-}
-# Name, colour, marker and line of each controller, and its arms by target.
+UNCONTROLLED = ("grpo8", "clip_higher", "clip_cov", "kl_cov", "unclipped")
+# Each controller's name and look, and its arms by target.
+_TO_TARGET = replace(looks.METHODS["kl_cov"], marker="o")
 CONTROLLERS = {
-    ("KL-Cov to a target", PALETTE[0], "o", "-"): ("kl_target_10", "kl_target_20", "kl_target_30"),
-    ("bonus to a target", PALETTE[1], "P", "--"): ("bonus_target_10", "bonus_target_20", "bonus_target_30"),
+    ("KL-Cov to a target", _TO_TARGET): ("kl_target_10", "kl_target_20", "kl_target_30"),
+    ("Entropy bonus to a target", looks.METHODS["bonus"]): ("bonus_target_10", "bonus_target_20", "bonus_target_30"),
 }
 FIXES = {
     "kl_cov": "KL-Cov\nminus no clip",
@@ -77,8 +74,7 @@ LEVEL_ARMS = list(dict.fromkeys([*CLIP_ARMS, *RULES, *SCOPES, *RANDOM]))
 """Arms with 8 updates per rollout and one base policy, whose levels can stand beside each other."""
 
 _ENDING_COLOURS = {Ending.COLLAPSES: PALETTE[0], Ending.HOLDS: PALETTE[2], Ending.EXPLODES: PALETTE[3]}
-_QUANTITIES = (("entropy", "Entropy (nat per token)", ENTROPY_COLOUR), ("accuracy", "Accuracy (%)", ACCURACY_COLOUR))
-_PLAIN = "0.35"
+_QUANTITIES = (("entropy", "Entropy (nat per token)"), ("accuracy", "Accuracy (%)"))
 
 
 def _window() -> float:
@@ -100,10 +96,10 @@ def _levels(runs: Arms, arms: Iterable[str], quantity: str) -> dict[str, list[fl
     }
 
 
-def _rows(axes: Axes, title: str, labels: Iterable[str], rows: Iterable[Sequence[float]], colour: Any) -> None:
-    """A panel with a row per arm: its seeds, their mean and its interval."""
-    for place, values in enumerate(rows):
-        style.draw_seeds(axes, place, values, colour, mean="D")
+def _rows(axes: Axes, title: str, labels: Iterable[str], rows: Mapping[str, Sequence[float]]) -> None:
+    """A panel with a row per arm: its seeds, their mean and its interval, in the look of its method."""
+    for place, (arm, values) in enumerate(rows.items()):
+        style.draw_seeds(axes, place, values, looks.look(arm).colour, mean=looks.look(arm).marker)
     style.name_rows(axes, labels)
     axes.set_title(title)
 
@@ -122,8 +118,9 @@ def _moment(runs: Arms, arms: Iterable[str]) -> str:
 def clip_grid(runs: Arms) -> Figure:
     """Entropy and accuracy at four clip ranges, without covariance control and with KL-Cov."""
     figure, both = style.panels(2, 6.4)
-    series = ((-0.17, _PLAIN, "s", "no covariance control"), (0.17, PALETTE[0], "D", "KL-Cov"))
-    for axes, (quantity, title, _) in zip(both, _QUANTITIES, strict=True):
+    kl_cov = looks.METHODS["kl_cov"]
+    series = ((-0.17, PLAIN, "o", "no covariance control"), (0.17, kl_cov.colour, kl_cov.marker, "KL-Cov"))
+    for axes, (quantity, title) in zip(both, _QUANTITIES, strict=True):
         levels = _levels(runs, CLIP_ARMS, quantity)
         for number, (shift, colour, marker, label) in enumerate(series):
             for row, arms in enumerate(CLIPS.values()):
@@ -148,13 +145,13 @@ def clip_grid_caption(runs: Arms) -> str:
 def selected(runs: Arms) -> Figure:
     """Of the tokens that KL-Cov selects: share with a positive advantage, and share of probability under 0.1."""
     shares = (
-        ("positive_advantage", "With a positive advantage (%)", PALETTE[1]),
-        ("probability_below_0.1", "With a probability under 0.1 (%)", PALETTE[0]),
+        ("positive_advantage", "With a positive advantage (%)"),
+        ("probability_below_0.1", "With a probability under 0.1 (%)"),
     )
     figure, both = style.panels(2, 5.6)
-    for axes, (share, title, colour) in zip(both, shares, strict=True):
+    for axes, (share, title) in zip(both, shares, strict=True):
         table = pd.concat([measures.selected_curve(run, share).assign(seed=run.config.seed) for run in runs["kl_cov"]])
-        style.draw_runs(axes, table.assign(share=100 * table["share"]), "share", colour)
+        style.draw_runs(axes, table.assign(share=100 * table["share"]), "share", looks.METHODS["kl_cov"].colour)
         axes.set(title=title, ylim=(0, 100))
         axes.legend(loc="best")
     style.stacked(both, "Optimizer step")
@@ -173,8 +170,8 @@ def selected_caption(runs: Arms) -> str:
 def tokens(runs: Arms) -> Figure:
     """Entropy and accuracy by the rule that chooses the tokens of KL-Cov's penalty."""
     figure, both = style.panels(2, 7.2)
-    for axes, (quantity, title, colour) in zip(both, _QUANTITIES, strict=True):
-        _rows(axes, title, RULES.values(), _levels(runs, RULES, quantity).values(), colour)
+    for axes, (quantity, title) in zip(both, _QUANTITIES, strict=True):
+        _rows(axes, title, RULES.values(), _levels(runs, RULES, quantity))
     return figure
 
 
@@ -192,10 +189,10 @@ def scope(runs: Arms) -> Figure:
     figure, [share, *others] = style.panels(3, 7.6)
     labels = ["rollout", "optimizer step", _sequences(_micro_size(runs))]
     share.axvline(100 * _fraction(runs["kl_cov"][0]), **style.GUIDE)
-    fractions = [[100 * float(run.metrics["selected/fraction"].mean()) for run in runs[arm]] for arm in SCOPES]
-    _rows(share, "Tokens selected (%)", labels, fractions, PALETTE[2])
-    for axes, (quantity, title, colour) in zip(others, _QUANTITIES, strict=True):
-        _rows(axes, title, labels, _levels(runs, SCOPES, quantity).values(), colour)
+    fractions = {arm: [100 * float(run.metrics["selected/fraction"].mean()) for run in runs[arm]] for arm in SCOPES}
+    _rows(share, "Tokens selected (%)", labels, fractions)
+    for axes, (quantity, title) in zip(others, _QUANTITIES, strict=True):
+        _rows(axes, title, labels, _levels(runs, SCOPES, quantity))
     return figure
 
 
@@ -223,12 +220,13 @@ def scope_caption(runs: Arms) -> str:
 def overlap(runs: Arms) -> Figure:
     """Overlap of the top within micro-batches with the top of the step, by the micro-batch's number of sequences."""
     figure, [axes] = style.panels(1, 3.6)
-    for arm, label, colour, marker in (("kl_cov", "KL-Cov", PALETTE[0], "D"), ("grpo8", "GRPO", _PLAIN, "s")):
+    for arm in ("kl_cov", "grpo8"):
+        look = looks.look(arm)
         table = overlap_table(runs[arm], _fraction(runs["kl_cov"][0]))
         for size, group in table.groupby("sequences")["overlap"]:
-            style.draw_seeds(axes, size, group, colour, upright=True)
+            style.draw_seeds(axes, size, group, look.colour, upright=True)
         means = table.groupby("sequences")["overlap"].mean()
-        axes.plot(means.index, means, color=colour, marker=marker, markersize=7, label=label)
+        axes.plot(means.index, means, **look.mark, markersize=7, label=look.title)
     axes.set_xscale("log", base=2)
     axes.set_xticks(MICRO_BATCHES, map(str, MICRO_BATCHES))
     axes.set(title="Overlap with the top of the step (Jaccard, %)", xlabel="Sequences in a micro-batch", ylim=(0, 105))
@@ -321,11 +319,11 @@ def failure_map_caption(runs: Arms) -> str:
 def random_rewards(runs: Arms) -> Figure:
     """Entropy and accuracy under random rewards by clip range."""
     figure, both = style.panels(2, 6.2)
-    for axes, (quantity, title, _) in zip(both, _QUANTITIES, strict=True):
-        for (arm, label), colour, line in zip(RANDOM.items(), PALETTE, ("-", "--", ":"), strict=False):
+    for axes, (quantity, title) in zip(both, _QUANTITIES, strict=True):
+        for (arm, label), method in zip(RANDOM.items(), ("grpo8", "clip_higher", "unclipped"), strict=True):
             table = curves(runs[arm], quantity)
             table[quantity] *= 100 if quantity == "accuracy" else 1
-            style.draw_runs(axes, table, quantity, colour, label, line)
+            style.draw_runs(axes, table, quantity, looks.look(method).colour, label, looks.look(method).line)
         axes.set_title(title)
     style.stacked(both, "Optimizer step")
     style.legend_below(figure, both[0], 3)
@@ -350,15 +348,15 @@ def _targets(runs: Arms) -> list[float]:
 def plane(runs: Arms) -> Figure:
     """Arms in the plane of final entropy and final accuracy: the controlled ones by target, the others as they are."""
     entropies, accuracies = (_levels(runs, PLANE_ARMS, quantity) for quantity in ("token_entropy", "accuracy"))
-    series = [(label, _PLAIN, marker, (arm,)) for arm, (label, marker) in UNCONTROLLED.items()]
-    series += [(label, colour, marker, arms) for (label, colour, marker, _), arms in CONTROLLERS.items()]
+    series = [(looks.name(arm), looks.look(arm), (arm,)) for arm in UNCONTROLLED]
+    series += [(label, look, arms) for (label, look), arms in CONTROLLERS.items()]
     figure, [axes] = style.panels(1, 4.8)
     for target in _targets(runs):
         axes.axvline(target, **style.GUIDE)
-    for label, colour, marker, arms in series:
+    for label, look, arms in series:
         for arm in arms:
-            _draw_point(axes, entropies[arm], accuracies[arm], colour, marker)
-        axes.plot([], [], color=colour, marker=marker, markersize=7, linestyle="", label=label)
+            _draw_point(axes, entropies[arm], accuracies[arm], look.colour, look.marker)
+        axes.plot([], [], **look.mark, markersize=7, linestyle="", label=label)
     axes.set(title="Accuracy (%)", xlabel="Entropy (nat, token mean)")
     style.legend_below(figure, axes)
     return figure
@@ -387,8 +385,10 @@ def tracking(runs: Arms) -> Figure:
     figure, panels = style.panels(len(targets), 7.2)
     for number, (axes, target) in enumerate(zip(panels, targets, strict=True)):
         axes.axhline(target, color="0.2", linewidth=1)
-        for (label, colour, _, line), arms in CONTROLLERS.items():
-            style.draw_runs(axes, curves(runs[arms[number]], "token_entropy"), "token_entropy", colour, label, line)
+        for (label, look), arms in CONTROLLERS.items():
+            style.draw_runs(
+                axes, curves(runs[arms[number]], "token_entropy"), "token_entropy", look.colour, label, look.line
+            )
         axes.set_title(f"Entropy (nat, token mean), target {target:g}")
         axes.set_ylim(bottom=0)
     style.stacked(panels, "Optimizer step")
@@ -418,8 +418,11 @@ def pays(findings: Sequence[Finding]) -> Figure:
     for axes, (mixture, title) in zip(both, mixtures.items(), strict=True):
         axes.axvline(0, color="0.4", linewidth=1)
         known = [by_name[f"{mixture}_{fix}"] for fix in FIXES]
-        rows = [[] if one.estimate is None else [100 * value for value in one.values] for one in known]
-        _rows(axes, title, FIXES.values(), rows, ACCURACY_COLOUR)
+        rows = {
+            fix: [] if one.estimate is None else [100 * value for value in one.values]
+            for fix, one in zip(FIXES, known, strict=True)
+        }
+        _rows(axes, title, FIXES.values(), rows)
     ends = [axes.get_xlim() for axes in both]
     for axes in both:
         axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))

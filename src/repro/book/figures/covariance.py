@@ -15,7 +15,7 @@ from repro.claims.measures import covariance as measures
 from repro.paper import read_covariance
 from repro.runs import Run
 
-FALL_COLOUR, COVARIANCE_COLOUR = style.ENTROPY_COLOUR, style.PALETTE[2]
+FALL_COLOUR, COVARIANCE_COLOUR = style.PLAIN, style.PALETTE[2]
 TOP = 0.02
 """The share of tokens with the largest covariances that is looked at one by one."""
 _STATEMENTS = {"lemma_1": ("Lemma 1", "o"), "theorem_1": ("Theorem 1", "s"), "theorem_2": ("Theorem 2", "^")}

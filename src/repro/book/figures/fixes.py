@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from repro.analysis.intervals import over_seeds
+from repro.book import looks
 from repro.book.figures import style
 from repro.book.figures.style import Arms
 from repro.claims import load_ledger
@@ -23,15 +24,9 @@ from repro.claims.measures.fixes import OWN_CLIP, PLAIN
 from repro.paper import read_methods, read_results
 from repro.runs import Run
 
-# Name, the paper's name, colour, line and marker of each method, so that colour alone carries nothing.
 METHODS = {
-    "grpo8": ("GRPO", style.PALETTE[7], "-", "o"),
-    "clip_higher": ("Clip-higher", style.PALETTE[1], "--", "s"),
-    "clip_two": ("GRPO, ratio in [0, 2]", style.PALETTE[4], ":", "<"),
-    "clip_cov": ("Clip-Cov", style.PALETTE[2], "-.", "^"),
-    "unclipped": ("GRPO, unclipped", style.PALETTE[3], ":", "v"),
-    "kl_cov": ("KL-Cov", style.PALETTE[0], "-", "D"),
-    "grpo8_slow": ("GRPO, half the rate", style.PALETTE[5], "--", "P"),
+    arm: looks.look(arm)
+    for arm in ("grpo8", "clip_higher", "clip_two", "clip_cov", "unclipped", "kl_cov", "grpo8_slow")
 }
 # The setting that each family of arms varies, and the sub-claim that has the arms in their order. The first arm goes
 # without, whatever its config says of the setting.
@@ -68,12 +63,21 @@ def curves(arms: Arms) -> Figure:
     paper = paper[paper["size"] == "7B"]
     figure, panels = style.panels(3, 7, 2, sharex="col")
     for row, (quantity, (title, factor)) in zip(panels, _QUANTITIES.items(), strict=True):
-        for arm, (name, colour, line, _) in METHODS.items():
+        for arm, look in METHODS.items():
             table = seed_curves(arms[arm], quantity)
-            style.draw_runs(row[0], table.assign(**{quantity: factor * table[quantity]}), quantity, colour, name, line)
-            theirs = paper[(paper["method"] == name) & (paper["quantity"] == quantity)].sort_values("step")
+            style.draw_runs(
+                row[0],
+                table.assign(**{quantity: factor * table[quantity]}),
+                quantity,
+                look.colour,
+                look.title,
+                look.line,
+            )
+            theirs = paper[(paper["method"] == look.title) & (paper["quantity"] == quantity)].sort_values("step")
             if len(theirs):
-                row[1].plot(theirs["step"], factor * theirs["value"], color=colour, linestyle=line, linewidth=1.5)
+                row[1].plot(
+                    theirs["step"], factor * theirs["value"], color=look.colour, linestyle=look.line, linewidth=1.5
+                )
         row[0].set_title(title)
         for axes in row:
             axes.tick_params(labelsize="small")
@@ -109,21 +113,21 @@ def differences(arms: Arms) -> Figure:
     paper_dots = style.PAPER_DOTS | {"markersize": 6}
     figure, [axes] = style.panels(1, 5.2)
     for height, (arm, baseline) in enumerate(contrasts):
-        name, colour = METHODS[arm][:2]
+        look = METHODS[arm]
         points = 100 * measures.accuracy_differences(arms, arm, baseline)
         if points.size > 1:
             smallest = measures.minimum_detectable(points)
             axes.barh(height, 2 * smallest, left=-smallest, height=0.66, color="0.85", zorder=0)
-        axes.plot(points.mean(), height, marker="|", markersize=16, color=colour)
-        style.draw_seeds(axes, height, points, colour, dots=style.SEED_DOTS, width=3)
-        if name in printed and baseline == PLAIN:
-            axes.plot(100 * (printed[name] - printed["GRPO"]), height - 0.24, **paper_dots)
+        axes.plot(points.mean(), height, marker="|", markersize=16, color=look.colour)
+        style.draw_seeds(axes, height, points, look.colour, dots=style.SEED_DOTS, width=3)
+        if look.title in printed and baseline == PLAIN:
+            axes.plot(100 * (printed[look.title] - printed["GRPO"]), height - 0.24, **paper_dots)
     axes.axvline(0, color="0.3", linewidth=1)
     axes.axhline(len(OWN_CLIP) - 0.5, color="0.7", linewidth=1)
     axes.plot([], [], color="0.1", linewidth=3, label="95 % interval")
     axes.plot([], [], label="seeds", **style.SEED_DOTS)
     axes.plot([], [], label="paper, 7B", **paper_dots)
-    style.name_rows(axes, [f"{METHODS[arm][0]}\nminus {METHODS[baseline][0]}" for arm, baseline in contrasts])
+    style.name_rows(axes, [f"{METHODS[arm].title}\nminus {METHODS[baseline].title}" for arm, baseline in contrasts])
     axes.set(xlabel="Difference in accuracy (points)")
     grey = Patch(color="0.85", label=f"too small to detect ({100 * measures.POWER:g} % power)")
     figure.legend(handles=[*axes.get_legend_handles_labels()[0], grey], loc="outside lower center", ncols=2)
@@ -149,10 +153,10 @@ def coverage(arms: Arms) -> Figure:
     powers = _pass_powers(arms)
     figure, [levels, gaps] = style.panels(2, 6.2)
     baseline = _pass_table(arms[PLAIN], powers)
-    for place, (arm, (name, colour, line, marker)) in enumerate(METHODS.items()):
+    for place, (arm, method) in enumerate(METHODS.items()):
         table = _pass_table(arms[arm], powers)
-        look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4}
-        levels.plot(powers, 100 * table.mean(), label=name, **look)
+        look = {**method.mark, "linestyle": method.line, "markersize": 4}
+        levels.plot(powers, 100 * table.mean(), label=method.title, **look)
         if arm == PLAIN:
             continue
         paired_gaps = 100 * (table - baseline).dropna()
@@ -186,10 +190,8 @@ def levels(arms: Arms) -> Figure:
     figure, panels = style.panels(len(FAMILIES), 9.5, 2)
     for row, title in zip(panels, FAMILIES, strict=True):
         groups = [arms[arm] for arm in family(title)]
-        for axes, quantity, colour in (
-            (row[0], "entropy", style.ENTROPY_COLOUR),
-            (row[1], "accuracy", style.ACCURACY_COLOUR),
-        ):
+        colour = looks.look(family(title)[-1]).colour
+        for axes, quantity in zip(row, ("entropy", "accuracy"), strict=True):
             ends = measures.end_levels(groups, quantity, measures.window())  # [seeds, levels]
             values, place = _QUANTITIES[quantity][1] * ends, np.arange(len(groups))
             axes.plot(place, values.T, color=colour, linewidth=0.7, marker="o", markersize=3)

@@ -16,6 +16,7 @@ from repro import paper
 from repro.analysis import law
 from repro.analysis.intervals import LEVEL
 from repro.analysis.law import LawFit, Trajectory
+from repro.book import looks
 from repro.book.figures import style
 from repro.book.figures.style import Arms
 from repro.claims import NoEffect, load_ledger, spell, spell_interval, spell_seeds
@@ -266,18 +267,18 @@ def coefficients(groups: Arms) -> Figure:
     steps, reference = style.common(groups), next(iter(groups))
     fits = {name: _fits(runs, steps) for name, runs in groups.items()}
     figure, (top, *lower) = style.panels(3, 8.2)
-    for place, (name, runs) in enumerate(groups.items()):
-        _draw_points(top, runs, steps, name, markersize=3, alpha=0.6, **style.look(place))
+    for name, runs in groups.items():
+        _draw_points(top, runs, steps, looks.name(name), markersize=3, alpha=0.6, **looks.look(name).mark)
     for _, found in fits[reference]:
         _draw_law(top, found, "0.2", linewidth=0.8)
-    top.set(title=f"Accuracy (%), and {reference}'s law", xlabel="Entropy (nat per token)")
+    top.set(title=f"Accuracy (%), and {looks.name(reference)}'s law", xlabel="Entropy (nat per token)")
     top.legend(markerscale=1.6, fontsize="x-small")
     for axes, name in zip(lower, ("a", "b"), strict=True):
         values = {group: [getattr(found, name) for _, found in members] for group, members in fits.items()}
-        for place, sample in enumerate(values.values()):
-            colour = style.look(place)["color"]
+        for place, (group, sample) in enumerate(values.items()):
+            colour = looks.look(group).colour
             style.draw_seeds(axes, place, sample, colour, upright=True, dots=style.SEED_DOTS, width=3)
-        axes.set_xticks(range(len(values)), list(values))
+        axes.set_xticks(range(len(values)), [looks.name(group).replace(", ", ",\n") for group in values])
         axes.set_xlim(-0.5, len(values) - 0.5)
         if values[reference]:
             base = float(np.mean(values[reference]))
@@ -287,12 +288,12 @@ def coefficients(groups: Arms) -> Figure:
 
 
 def _counts(groups: Arms) -> str:
-    return ", ".join(f"{name} {len(runs)}" for name, runs in groups.items())
+    return "; ".join(f"{looks.name(name)} {len(runs)}" for name, runs in groups.items())
 
 
 def coefficients_caption(groups: Arms) -> str:
     """Caption of `coefficients`."""
-    reference = next(iter(groups))
+    reference = looks.name(next(iter(groups)))
     return (
         f"Above: validation accuracy (per cent) against entropy (nat) over the first {style.common(groups)} optimizer "
         f"steps, which all runs have, with the law of each seed of {reference} (thin lines). Below: the coefficients "
@@ -305,7 +306,10 @@ def coefficients_caption(groups: Arms) -> str:
 def _coefficient_rows(groups: Arms) -> list[dict[str, Any]]:
     """A row per group: its name, of how many runs, and mean coefficients with intervals over seeds."""
     fits = {name: _fits(runs, style.common(groups)) for name, runs in groups.items()}
-    return [{"Arm": name, "n": f"{len(fits[name])} of {len(groups[name])}", **_mean_cells(fits[name])} for name in fits]
+    return [
+        {"Arm": looks.name(name), "n": f"{len(fits[name])} of {len(groups[name])}", **_mean_cells(fits[name])}
+        for name in fits
+    ]
 
 
 def coefficients_table(groups: Arms) -> pd.DataFrame:
@@ -313,7 +317,7 @@ def coefficients_table(groups: Arms) -> pd.DataFrame:
     table = pd.DataFrame(_coefficient_rows(groups))
     reference = next(iter(groups))
     for part in ("a", "b"):
-        table[f"{part} against {reference}"] = [
+        table[f"{part} against {looks.name(reference)}"] = [
             "" if name == reference else spell_seeds(_gaps(groups[reference], runs, part), "share")
             for name, runs in groups.items()
         ]
@@ -440,13 +444,13 @@ def controlled(baseline: Sequence[Run], groups: Arms) -> Figure:
     """Where runs with controlled entropy end, over the evaluations and the law of the baseline."""
     steps = style.common({"baseline": baseline, **groups})
     figure, [axes] = style.panels(1, 5)
-    _draw_points(axes, baseline, steps, "baseline, along training", marker=".", markersize=4, color="0.6")
+    _draw_points(axes, baseline, steps, "GRPO, along training", marker=".", markersize=4, color="0.6")
     for _, found in _fits(baseline, steps):
         _draw_law(axes, found, "0.2", linewidth=0.8)
-    for place, (name, runs) in enumerate({"baseline's end": baseline, **groups}.items()):
+    for name, runs in {"grpo8": baseline, **groups}.items():
         entropy, accuracy = np.transpose([measures.end(run, steps, _end_window()) for run in runs])
-        look = {"linestyle": "", "markersize": 6, "zorder": 4, **style.look(place)}
-        axes.plot(entropy, 100 * accuracy, label=name, **look)
+        look = {"linestyle": "", "markersize": 6, "zorder": 4, **looks.look(name).mark}
+        axes.plot(entropy, 100 * accuracy, label=looks.name(name), **look)
     axes.set(title="Validation accuracy (%)", xlabel="Entropy (nat per token)")
     style.legend_below(figure, axes, fontsize="x-small")
     return figure
@@ -456,7 +460,7 @@ def controlled_caption(baseline: Sequence[Run], groups: Arms) -> str:
     """Caption of `controlled`."""
     return (
         f"Accuracy (per cent) and entropy (nat) over the first {style.common({'baseline': baseline, **groups})} "
-        "optimizer steps that all runs have. Grey: evaluations of the baseline along training, with the law of each of "
+        "optimizer steps that all runs have. Grey: evaluations of plain GRPO along training, with the law of each of "
         f"its {len(baseline)} seeds (thin lines). Large marks: means of the last {style.part(_end_window())} of those "
         f"steps, one per seed (seeds: {_counts(groups)}). A mark above the lines has more accuracy than the baseline's "
         "law gives for its entropy. Intervals of the distances stand in the table."
@@ -469,7 +473,7 @@ def controlled_table(baseline: Sequence[Run], groups: Arms) -> pd.DataFrame:
     Each arm is cut to the steps that it shares with the baseline.
     """
     window, rows = _end_window(), []
-    for name, runs in {"baseline": baseline, **groups}.items():
+    for name, runs in {"grpo8": baseline, **groups}.items():
         steps = common_steps([*baseline, *runs])
         ends = [measures.end(run, steps, window) for run in runs]
         gaps = _effects(
@@ -477,7 +481,7 @@ def controlled_table(baseline: Sequence[Run], groups: Arms) -> pd.DataFrame:
         )
         rows.append(
             {
-                "Arm": name,
+                "Arm": looks.name(name),
                 "n": len(runs),
                 "Steps": steps,
                 "Final entropy": spell_seeds([one.entropy for one in ends], "nat"),

@@ -18,14 +18,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro.analysis.intervals import LEVEL, over_seeds
+from repro.book.looks import HUES, INK
 from repro.claims.curves import common_steps
 from repro.runs import Run
 
 Arms = Mapping[str, Sequence[Run]]
 """Runs by the name of their arm."""
 
-PALETTE = sns.color_palette("colorblind")
-ENTROPY_COLOUR, ACCURACY_COLOUR, PAPER_COLOUR = PALETTE[0], PALETTE[1], "0.25"
+# For series that are no methods: seeds, statements, stages. Methods have the looks of `repro.book.looks`.
+PALETTE = [on_light for on_light, _ in HUES.values()]
+PLAIN = INK
+PAPER_COLOUR = "0.25"
 MARKERS = "osDv^P*X"
 
 SEED_DOTS = {"linestyle": "", "marker": "o", "markersize": 5, "color": "white", "markeredgecolor": "0.1", "zorder": 3}

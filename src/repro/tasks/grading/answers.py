@@ -22,6 +22,7 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _SPANS = (("\\)", "\\("), ("\\]", "\\["), ("$", "$"))
 
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+(?:\.[0-9]+)?")
+_SCIENTIFIC = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit)\s*\{([^{}]*)\}")
 _SILENT = re.compile(r"(\\\\)|\\(?:left|right|displaystyle)(?![A-Za-z])|\\?\$|\\[!,;:> ]|~")
 _FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
@@ -72,6 +73,8 @@ def plain(answer: str) -> str:
     answer = _TEXT.sub(r" \1 ", answer)
     answer = _FRACTION.sub(r"\\frac", _SILENT.sub(lambda found: found[1] or "", answer))
     answer = " ".join(answer.split()).rstrip(".").strip()
+    if found := _SCIENTIFIC.fullmatch(answer):
+        answer = rf"{found[1]} \times 10^{{{int(found[2])}}}"
     if _THOUSANDS.fullmatch(answer):
         answer = answer.replace("{,}", "").replace(",", "")
     return answer

@@ -22,7 +22,7 @@ TOWER = 2
 POWER = 20_000
 """The product of all numbers in exponents."""
 EXPANDED = 8
-"""The same of exponents of a bracket with a letter in it, which may be multiplied out."""
+"""The same, beside letters, of exponents of brackets, which may be multiplied out, and of roots' indices."""
 FACTORIAL_DIGITS, BINOMIAL_DIGITS = 3, 4
 """Of a number that a factorial or a binomial coefficient is taken of."""
 COUNTS = {
@@ -163,15 +163,16 @@ def _powers(text: str, tokens: list[str]) -> str | None:
             return reason
         for number in map(float, one.numbers):
             power *= max(1.0, number)
-            if "\\begin" in tokens or (letters and one.base in _CLOSING):
+            if "\\begin" in tokens or (letters and (not one.base or one.base in _CLOSING)):
                 expanded *= max(1.0, number)
         if one.depth > 1 and _NUMBER.fullmatch(one.base):
             # The power of a number is a number in the exponent around it.
-            power *= max(1.0, float(one.base)) ** max([1.0, *map(float, one.numbers)])
+            base, exponent = min(float(one.base), POWER + 1.0), max([1.0, *map(float, one.numbers)])
+            power *= max(1.0, base) ** min(exponent, float(POWER.bit_length()))
         if power > POWER:
             return f"exponents whose product is more than {POWER}"
     if expanded > EXPANDED:
-        return f"a bracket to a power of more than {EXPANDED}"
+        return f"a bracket to a power, or a root, of more than {EXPANDED}"
     if power > POWER_OF_A_RELATION and re.search(r"[<>=]|\\(?:le|ge|lt|gt|ne|approx|equiv)", text):
         return f"a relation with a power of more than {POWER_OF_A_RELATION}"
     return None
@@ -183,7 +184,7 @@ class _Exponent(NamedTuple):
     depth: int
     """How many it is in, itself counted."""
     base: str
-    """The token before it."""
+    """The token before it; nothing for an index."""
     content: list[str]
     after: str
     """The token after it."""

@@ -1,0 +1,132 @@
+"""Smaller computed parts of the book: what the paper prints, what the study and a method cost, the landing figure."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from repro import paths
+from repro.book import again, fragments, looks
+from repro.book.figures import fixes, style
+from repro.claims import Ledger
+from repro.claims.curves import curves
+from repro.runs import Run
+from repro.runs.profiles import Profile
+
+OVERHEAD = Path("benchmarks") / "results" / "trainer.csv"
+_BENCHMARKED = {
+    "none": "no method, all metrics",
+    "clip_cov": "Clip-Cov",
+    "kl_cov": "KL-Cov",
+    "kl_cov step": "KL-Cov, over the optimizer step",
+}
+
+
+def printed(ledger: Ledger) -> str:
+    """What the paper prints for each sub-claim, and where, as MyST."""
+    rows = [
+        (f"{{doc}}`{part.title} </{claim.page}>`", part.printed_as, part.source)
+        for claim in ledger.claims
+        for part in claim.subclaims
+        if part.printed is not None
+    ]
+    return fragments.list_table(("What", "The paper", "Where"), rows, "printed")
+
+
+def spent(profile: Profile, runs: Sequence[Run]) -> str:
+    """Minutes of training by group of arms, as MyST."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(profile.arms[run.config.arm].group, []).append(run)
+    rows = []
+    for group, members in groups.items():
+        minutes = [run.provenance["seconds"] / 60 for run in members]
+        arms = len({run.config.arm for run in members})
+        rows.append(
+            (
+                f"{{doc}}`{group} </records/{group}>`",
+                str(arms),
+                str(len(members)),
+                f"{sum(minutes) / len(minutes):.1f}",
+                f"{sum(minutes):.0f}",
+            )
+        )
+    total = sum(run.provenance["seconds"] for run in runs) / 3600
+    header = ("Group", "Arms", "Runs", "Minutes a run", "Minutes in all")
+    return (
+        f"{len(runs)} runs of the profile `{profile.name}`, {total:.1f} hours of one core in all.\n\n"
+        + fragments.list_table(header, rows, "spent")
+    )
+
+
+def overhead() -> str:
+    """What each method adds to an optimizer step of TRL's trainer, from the benchmark's last run, as MyST."""
+    with (paths.root() / OVERHEAD).open(encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    last = [row for row in found if row["utc"] == found[-1]["utc"] and row["arm"] in _BENCHMARKED]
+    rows = [
+        (
+            _BENCHMARKED[row["arm"]],
+            _percent(row, "overhead"),
+            _percent(row, "cpu_overhead"),
+        )
+        for row in last
+    ]
+    first = last[0]
+    where = (
+        f"{first['device']}, {first['threads']} threads, {first['utc'][:10]}; {int(first['parameters']):,} parameters, "
+        f"{first['sequences']} sequences of {first['length']} tokens, {first['updates']} updates a rollout; medians "
+        f"over {first['rounds']} rounds with 95 % intervals."
+    )
+    header = ("Method", "Time of a step", "Processor time of a step")
+    return f"{fragments.list_table(header, rows)}\n{where}\n"
+
+
+def _percent(row: dict[str, str], name: str) -> str:
+    estimate, low, high = (100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{estimate:+.1f} % ({low:+.1f} to {high:+.1f} %)"
+
+
+def notebooks(profile: Profile, runs: dict[str, Sequence[Run]], remote: str | None) -> str:
+    """A row per notebook: what it needs, and the ways to it. `runs` has those that each reads, by its name."""
+    rows = [
+        (again.ways(name, remote), str(len(members)), f"{sum(run.provenance['seconds'] for run in members) / 60:.0f}")
+        for name, members in runs.items()
+    ]
+    return fragments.list_table(("Notebook", "Runs", "Minutes of one core to train them"), rows, "notebooks")
+
+
+@style.styled("y")
+def landing(runs: Sequence[Run]) -> Figure:
+    """Entropy and accuracy of the methods side by side, mean over seeds with its interval."""
+    figure = Figure(figsize=(8, 3.3), layout="constrained")
+    both = figure.subplots(1, 2)
+    for axes, quantity, title, factor in zip(
+        both, ("entropy", "accuracy"), ("Entropy (nat per token)", "Accuracy (%)"), (1, 100), strict=True
+    ):
+        for arm, look in drawn(runs).items():
+            table = curves([run for run in runs if run.config.arm == arm], quantity)
+            mean = factor * table.groupby("step")[quantity].mean()
+            axes.plot(mean.index, mean, color=look.colour, linestyle=look.line, linewidth=2, label=look.title)
+        axes.set_title(title)
+        axes.set_xlabel("Optimizer step")
+    both[0].set_ylim(bottom=0)
+    style.legend_below(figure, both[0], len(drawn(runs)))
+    return figure
+
+
+def drawn(runs: Sequence[Run]) -> dict[str, looks.Look]:
+    """The methods of the landing figure that this copy has runs of."""
+    present = {run.config.arm for run in runs}
+    return {arm: look for arm, look in fixes.METHODS.items() if arm in present and arm != "unclipped"}
+
+
+def landing_caption(runs: Sequence[Run]) -> str:
+    """Caption of `landing`, with n."""
+    counts = pd.Series([run.config.arm for run in runs if run.config.arm in drawn(runs)]).value_counts()
+    return (
+        f"{len(counts)} ways to train the same small policy on the same schedule: its entropy, and its accuracy on "
+        f"validation problems. Means over {style.seeds(*counts)} an arm; the figures of the claims have the intervals."
+    )

@@ -1,0 +1,95 @@
+"""Drawings in the page's theme, the numbers that they draw, and the looks that they share."""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from repro import paths
+from repro.book import drawing, exhibits, looks
+from repro.book.figures import fixes
+
+
+@pytest.fixture
+def figure():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_title("Entropy", loc="left")
+    axes.plot([1, 2], [0.5, 0.25], color=looks.HUES["blue"][0], label="KL-Cov")
+    axes.fill_between([1, 2], [0.4, 0.2], [0.6, 0.3], color="0.5", label="_band")
+    axes.hlines(0.1, 1, 3, color="#123456")
+    axes.barh([0], [2.5], height=0.5)
+    return figure
+
+
+def test_a_drawing_takes_the_pages_colours_and_font_and_has_ids_of_its_own(figure):
+    text = drawing.inline(drawing.svg(figure), 'Two "lines" & a band', "one")
+    root = ET.fromstring(text)
+    assert root.attrib["aria-label"] == 'Two "lines" & a band' and root.attrib["role"] == "img"
+    assert "var(--hue-blue)" in text and looks.HUES["blue"][0] not in text
+    assert "#123456" in text
+    # 0.5 is a grey of 128: half of the ink.
+    assert "color-mix(in srgb, var(--drawing-ink) 50%, var(--drawing-paper))" in text
+    assert "#ffffff" not in text and "#000000" not in text
+    assert "var(--drawing-font)" in text and "DejaVu" not in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert ids and all(one.startswith("one-") for one in ids)
+    assert {one.removeprefix("#") for one in re.findall(r"url\((#[^)]+)\)", text)} <= set(ids)
+    assert "<style" not in text and "<metadata" not in text
+
+
+def test_what_is_no_drawing_of_matplotlibs_is_refused():
+    with pytest.raises(ValueError, match="one: the drawing has no viewBox"):
+        drawing.inline("<svg/>", "", "one")
+
+
+def test_the_numbers_of_a_figure_are_those_drawn(figure):
+    table = drawing.numbers(figure)
+    line, band, stretch, bar = (table[table["kind"] == kind] for kind in ("line", "band", "interval", "bar"))
+    assert line[["panel", "series", "x", "y"]].values.tolist() == [
+        ["Entropy", "KL-Cov", 1, 0.5],
+        ["Entropy", "KL-Cov", 2, 0.25],
+    ]
+    assert band[["x", "low", "high"]].values.tolist() == [[1, 0.4, 0.6], [2, 0.2, 0.3]]
+    assert stretch[["y", "low", "high"]].values.tolist() == [[0.1, 1, 3]]
+    assert bar["x"].tolist() == [2.5]
+    again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    assert again["series"].tolist()[:2] == ["KL-Cov", "KL-Cov"]
+
+
+def test_a_method_has_one_look_and_no_two_share_it():
+    assert len({(look.hue, look.marker) for look in looks.METHODS.values()}) == len(looks.METHODS)
+    assert len({look.title for look in looks.METHODS.values()}) == len(looks.METHODS)
+    assert looks.look("explore_kl_cov") is looks.look("kl_cov_fraction_05") is looks.METHODS["kl_cov"]
+    assert looks.look("clip_cov_u2") is looks.METHODS["clip_cov"]
+    assert looks.look("ref_01") is looks.METHODS["reference"]
+    assert looks.look("grpo_u4") is looks.look("probe") is looks.METHODS["grpo"]
+
+
+def test_arms_are_named_for_readers():
+    assert looks.name("kl_cov_u2") == "KL-Cov, 2 updates a rollout"
+    assert looks.name("single_clip_higher") == "Clip-higher, a single strategy"
+    assert looks.names(["grpo", "grpo8", "prime"]) == "GRPO, PRIME"
+    shown = {
+        *fixes.METHODS,
+        *exhibits.LAW_ARMS,
+        exhibits.ROLLOUT_ARM,
+        *(arm for _, arms in exhibits.CURVES.values() for arm in arms),
+    }
+    known = {
+        arm
+        for group in yaml.safe_load((paths.configs_dir() / "arms.yaml").read_text()).values()
+        for arm in group["arms"]
+    }
+    assert shown <= known
+    assert all(looks.name(arm) != arm for arm in shown)
+
+
+def test_the_sheet_has_every_hue_in_both_themes():
+    sheet = looks.sheet()
+    for hue, (on_light, on_dark) in looks.HUES.items():
+        assert f"--hue-{hue}: {on_light};" in sheet and f"--hue-{hue}: {on_dark};" in sheet
