@@ -115,7 +115,9 @@ display.glue(
     steps=runs[0].config.max_steps,
     verdict=str(claims.headline(claim, findings)),
     **{finding.subclaim: finding.ours for finding in findings + shorter},
-    **{f"{finding.subclaim}_verdict": finding.word for finding in findings + shorter},
+    **{
+        f"{finding.subclaim}_verdict": finding.word for finding in findings + shorter
+    },
     **measures.describe(runs),
 )
 

@@ -26,7 +26,7 @@ def made_up(seed):
         evaluations=pd.DataFrame({"step": [0, 120, 240], "accuracy/mean": [0.2, 0.7, 0.8]}),
     )
 
-claim = claims.load_ledger().claim("collapse")
+claim = claims.load_ledger().claim("collapse_length")
 *_, last = claims.measure(claim, [made_up(seed) for seed in range(3)])
 steps = [round(240 * value) for value in last.values]
 print(last.subclaim, steps, last.criterion, last.verdict, last.printed_as, sep="; ")
@@ -59,4 +59,4 @@ def test_the_example_measures_made_up_runs(copy):
     done = subprocess.run(
         [sys.executable, "-c", MEASURED], cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout == "half_life; [7, 8, 9]; at most 8.33 %; reproduced; not reported\n", done.stderr
+    assert done.stdout == "half_life; [7, 8, 9]; at most 8.33 %; as predicted; not reported\n", done.stderr
