@@ -12,6 +12,7 @@ from importlib import metadata
 
 # As in repro.paths, which cannot be imported yet.
 PACKAGE = "entropy-mechanism"
+LINES = 12
 IN_DRIVE = "/content/drive/MyDrive/entropy-mechanism"
 # Distributions that are in use in another version than the installed one. A second execution knows them too.
 outdated: list[str] = globals().get("outdated", [])
@@ -55,11 +56,12 @@ def _install(requirement: str) -> list[str]:
     torch = _version("torch")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         print(f"torch=={torch}" if torch else "", file=constraints, flush=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", constraints.name, requirement]
+        pip = [sys.executable, "-m", "pip", "install", "--constraint", constraints.name, requirement]
         done = subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     importlib.invalidate_caches()
     if done.returncode:
-        raise Stop(f"The package is not installed, pip says:\n{done.stdout.strip()}")
+        said = "\n".join(done.stdout.strip().splitlines()[-LINES:])
+        raise Stop(f"The package could not be installed. The end of what pip says:\n{said}")
     return sorted(name for name, version in before.items() if _version(name) != version)
 
 
