@@ -47,6 +47,8 @@ def _range(numbers: Sequence[int]) -> str:
 def banner(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run]) -> str:
     """A warning if the profile is too small for verdicts, else what the book was made from; and who made the runs."""
     origin = f"{display.origin(runs)} {{doc}}`/status` says which." if runs else "It has no runs."
+    if len(claims.answered(profile)) < len(claims.load_ledger().claims):
+        origin = f"{claims.answers(profile)} {origin}"
     if short := shortfall(profile, findings):
         return (
             f":::{{warning}}\n{short} It shows that the whole way works, not what the runs of the study say. "

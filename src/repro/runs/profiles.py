@@ -6,6 +6,9 @@ that its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys ar
 where they differ. The file's name is the profile's. ``base`` names one base policy, or several, which the seeds take in
 turn: seed k the k-th, so that arms are compared within a base.
 
+A profile answers the claims all of whose arms it has, or of those the ones that it names under ``claims``, by the ids
+of ``configs/claims/``; `repro.claims.answered` says which. Whatever shows the others leaves them out, and says so.
+
 Where one field is given in several places the more particular one holds: the profile's ``run``, then the group's in
 ``arms.yaml``, the group's in the profile, the arm's. Beside the fields of a run there are ``rollouts`` and
 ``eval_rollouts``, which say in rollouts what ``max_steps`` and ``eval_steps`` say in optimizer steps, so that arms with
@@ -64,6 +67,7 @@ class _ProfileFile(Checked):
     seeds: Seeds
     groups: dict[str, _Scale | None]
     run: Fields | None = None
+    claims: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class _ArmGroup(Checked):
@@ -89,6 +93,7 @@ class Profile:
     bases: tuple[str, ...]
     arms: Mapping[str, Arm]
     source: Path
+    claims: tuple[str, ...] | None = None
 
     def configs(self, arm: str, seeds: Sequence[int] | None = None) -> list[RunConfig]:
         """Configs of one arm, one per seed; ``seeds`` in place of the profile's where given.
@@ -97,7 +102,7 @@ class Profile:
             ConfigError: for an unknown arm, or a field or value that a run cannot have.
         """
         if arm not in self.arms:
-            raise ConfigError(f"arm {arm!r} is not in profile {self.name!r}; {_known(arm, list(self.arms))}")
+            raise ConfigError(self._lacks(arm))
         one = self.arms[arm]
         source = f"{self.source} (arm {arm})"
         return [
@@ -108,6 +113,14 @@ class Profile:
             for seed in (one.seeds if seeds is None else seeds)
         ]
 
+    def _lacks(self, arm: str) -> str:
+        """Why there is no such arm here: the profile leaves its group out, or there is none of that name at all."""
+        if arm not in all_arms():
+            return f"arm {arm!r} is not in profile {self.name!r}; {_known(arm, list(self.arms))}"
+        having = [name for name in profile_names() if arm in load_profile(name).arms]
+        where = f"the profiles {', '.join(having)} have" if having else "no profile has"
+        return f"profile {self.name!r} does not answer this: it leaves out the arm {arm!r}, which {where}"
+
     def all_configs(self) -> list[RunConfig]:
         """Configs of all arms and seeds, in the order of ``arms.yaml``."""
         return [config for arm in self.arms for config in self.configs(arm)]
@@ -116,6 +129,11 @@ class Profile:
 def profile_names() -> list[str]:
     """Names of the profiles there are."""
     return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def all_arms() -> list[str]:
+    """Names of the study's arms, in the order of ``arms.yaml``, whether a profile has them or not."""
+    return [arm for group in _arm_groups(configs_dir() / "arms.yaml").values() for arm in group.arms]
 
 
 def load_profile(name: str) -> Profile:
@@ -141,7 +159,8 @@ def load_profile(name: str) -> Profile:
         layers = [file.run or {}, shared.run or {}, own.run or {}]
         for arm, fields in shared.arms.items():
             arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, [*layers, fields]))
-    profile = Profile(name, file.description.strip(), file.base, arms, source)
+    claims = None if file.claims is None else tuple(file.claims)
+    profile = Profile(name, file.description.strip(), file.base, arms, source, claims)
     profile.all_configs()
     return profile
 
