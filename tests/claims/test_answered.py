@@ -84,8 +84,8 @@ def test_a_page_says_what_is_left_out_in_place_of_numbers(smoke):
     )
     entry = ledger.claim("law")
     assert lacking.page(text, [entry]) == (
-        "(here)=\n# Claim 2\n\n:::{note}\nThe profile `part` of this copy leaves this claim out, and there are no "
-        f"numbers below. `make book PROFILE={claims.answering(entry)[0]}` shows it answered.\n:::\n"
+        "(here)=\n# Claim 2\n\n:::{note}\nThe profile `part` of this copy does not answer this: numbers "
+        "and figures are left out. `make book PROFILE=cpu` has them.\n:::\n"
         "\nIt is *not run*, of a figure that this copy lacks and "
         "{glue:text}`../notebooks/01_collapse.ipynb::steps:d` of {numref}`fig-collapse`.\n"
     )

@@ -40,9 +40,10 @@ class Absent:
 
     def said(self, entries: Sequence[Claim]) -> str:
         """That a profile does not answer claims, and which profile does."""
-        having = [name for name in claims.answering(entries[0]) if name != self.profile]
-        way = f"`make book PROFILE={having[0]}` shows it answered." if having else "No profile answers it yet."
-        return f"The profile `{self.profile}` of this copy leaves this claim out, and there are no numbers below. {way}"
+        having = [name for name in claims.answering(entries) if name != self.profile]
+        way = f"`make book PROFILE={having[0]}` has them." if having else "No profile has them yet."
+        said = f"The profile `{self.profile}` of this copy does not answer this: numbers and figures are left out."
+        return f"{said} {way}"
 
     def fragments(self) -> dict[str, str]:
         """What pages include of the absent notebooks, by file name: a line in place of each figure, and a drawing."""

@@ -167,9 +167,8 @@ def claim_summary(claim: Claim, findings: Sequence[Finding], figures: Collection
         said = claims.headline(claim, findings)
         verdict = f"{badge(said.primary.verdict, claim.kind)} on the primary one, *{said.primary.title}*."
         verdict += f" The others that count: {said.tally}." if said.others else ""
-    return "\n".join(
-        [f"> {claim.statement}\n", f"{source} {verdict}\n", list_table(header, rows, css), _notes(findings)]
-    )
+    said = [f"> {claim.statement}\n", f"{source} {verdict}\n"]
+    return "\n".join([*said, list_table(header, rows, css), _notes(findings)] if rows else said)
 
 
 def criteria(claim: Claim) -> str:

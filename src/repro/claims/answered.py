@@ -1,6 +1,7 @@
 """Which claims a profile answers: those all of whose arms it has, of the ones that it names if it names some."""
 
 import difflib
+from collections.abc import Sequence
 
 from repro.claims.errors import ClaimError
 from repro.claims.ledger import Claim, Ledger
@@ -33,9 +34,10 @@ def answered(profile: Profile, ledger: Ledger | None = None) -> list[Claim]:
     return [one for one in wanted if one.page in pages]
 
 
-def answering(claim: Claim) -> list[str]:
-    """Names of the profiles that answer a claim of the project's ledger."""
-    return [name for name in profile_names() if claim.id in [one.id for one in answered(load_profile(name))]]
+def answering(entries: Sequence[Claim]) -> list[str]:
+    """Names of the profiles that answer all of some entries of the project's ledger."""
+    wanted = {claim.id for claim in entries}
+    return [name for name in profile_names() if wanted <= {claim.id for claim in answered(load_profile(name))}]
 
 
 def answers(profile: Profile) -> str:

@@ -2,17 +2,18 @@
 
 ``configs/arms.yaml`` has the study's arms in groups: what each method changes, and for a group the fields (``run``)
 that its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys are ``description``, ``base``, ``seeds``,
-``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds`` and ``run`` of its own
-where they differ. The file's name is the profile's. ``base`` names one base policy, or several, which the seeds take in
-turn: seed k the k-th, so that arms are compared within a base.
+``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds``, ``run`` and fields of
+single ``arms`` of its own where they differ. The file's name is the profile's. ``base`` names one base policy, or
+several, which the seeds take in turn: seed k the k-th, so that arms are compared within a base. One of the paper's is
+named as in `repro.policies.published`, which says how it is prompted too.
 
 A profile answers the claims all of whose arms it has, or of those the ones that it names under ``claims``, by the ids
 of ``configs/claims/``; `repro.claims.answered` says which. Whatever shows the others leaves them out, and says so.
 
 Where one field is given in several places the more particular one holds: the profile's ``run``, then the group's in
-``arms.yaml``, the group's in the profile, the arm's. Beside the fields of a run there are ``rollouts`` and
-``eval_rollouts``, which say in rollouts what ``max_steps`` and ``eval_steps`` say in optimizer steps, so that arms with
-different numbers of updates can see as many rollouts.
+``arms.yaml``, the group's in the profile, the arm's in ``arms.yaml``, the arm's in the profile. Beside the fields of a
+run there are ``rollouts`` and ``eval_rollouts``, which say in rollouts what ``max_steps`` and ``eval_steps`` say in
+optimizer steps, so that arms with different numbers of updates can see as many rollouts.
 """
 
 import difflib
@@ -27,6 +28,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from repro.checked import Checked, read
 from repro.errors import ConfigError
 from repro.paths import configs_dir
+from repro.policies.published import PUBLISHED
 from repro.runs.config import RunConfig
 
 IN_ROLLOUTS = {"rollouts": "max_steps", "eval_rollouts": "eval_steps"}
@@ -59,6 +61,7 @@ class _Scale(Checked):
 
     seeds: Seeds | None = None
     run: Fields | None = None
+    arms: dict[str, Fields] | None = None
 
 
 class _ProfileFile(Checked):
@@ -107,7 +110,9 @@ class Profile:
         source = f"{self.source} (arm {arm})"
         return [
             RunConfig.from_dict(
-                _in_steps({"base": self.bases[seed % len(self.bases)], **one.fields, "arm": arm, "seed": seed}, source),
+                _in_steps(
+                    _from_base(self.bases[seed % len(self.bases)], one.fields) | {"arm": arm, "seed": seed}, source
+                ),
                 source=source,
             )
             for seed in (one.seeds if seeds is None else seeds)
@@ -157,8 +162,15 @@ def load_profile(name: str) -> Profile:
             continue
         own = file.groups[group] or _Scale()
         layers = [file.run or {}, shared.run or {}, own.run or {}]
+        changed = own.arms or {}
+        if unknown := changed.keys() - shared.arms.keys():
+            raise ConfigError(
+                f"{source}: groups.{group}.arms: {min(unknown)!r} is not an arm of it in arms.yaml; its arms are "
+                f"{', '.join(shared.arms)}"
+            )
         for arm, fields in shared.arms.items():
-            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, [*layers, fields]))
+            every = [*layers, fields, changed.get(arm, {})]
+            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, every))
     claims = None if file.claims is None else tuple(file.claims)
     profile = Profile(name, file.description.strip(), file.base, arms, source, claims)
     profile.all_configs()
@@ -195,6 +207,16 @@ def _arm_groups(source: Path) -> dict[str, _ArmGroup]:
             raise ConfigError(f"{source}: arm {twice.pop()!r} is there twice; the second is in group {group!r}")
         seen.update(values.arms)
     return groups
+
+
+def _from_base(base: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a run with its base; one of the paper's has its template, unless the fields give another."""
+    if base not in PUBLISHED:
+        return {"base": base, **fields}
+    published = PUBLISHED[base].fields
+    policy = fields.get("policy", {})
+    together = {**published["policy"], **policy} if isinstance(policy, Mapping) else policy
+    return {**published, **fields, "policy": together}
 
 
 def _joined(source: Path, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
