@@ -20,20 +20,22 @@
 # Runs are read from their records. A run that is not recorded yet is trained here first.
 
 # %% tags=["parameters"]
-profile: str = "cpu"
+profile: str | None = None
 seeds: list[int] | None = None
 
 # %% [markdown]
-# `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the profile's seeds where given.
+# `profile` names a scale of the study in `configs/profiles/`, without one `cpu`, and `colab` in Colab;
+# `seeds` replaces the profile's seeds where given.
 
 # %%
 from repro import claims
-from repro.book import display
+from repro.book import display, hosted
 from repro.book.figures import law as figures
 from repro.book.figures import law_null
 from repro.runs import load_or_train
 from repro.runs.profiles import load_profile
 
+profile = profile or hosted.default_profile()
 ledger = claims.load_ledger()
 entries = [
     ledger.claim(name) for name in ("law", "law_null", "law_control", "law_paper")

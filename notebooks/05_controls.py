@@ -15,22 +15,24 @@
 #
 # What the paper leaves undecided: whether it is the covariance or the loosened clip, which tokens are selected and out
 # of which pool, where methods fail, what random rewards do, what counts at equal entropy, and where kept entropy pays.
-# `profile` names a scale of the study in `configs/profiles/`; `seeds` replaces the seeds of each arm where given.
+# `profile` names a scale of the study in `configs/profiles/`, without one `cpu`, and `colab` in Colab;
+# `seeds` replaces the seeds of each arm where given.
 #
 # Runs are read from their records. A run that is not recorded yet is trained here first.
 
 # %% tags=["parameters"]
-profile: str = "cpu"
+profile: str | None = None
 seeds: list[int] | None = None
 
 # %%
 from repro import claims
-from repro.book import display
+from repro.book import display, hosted
 from repro.book.figures import controls as figures
 from repro.claims.measures import controls as measures
 from repro.runs import load_or_train
 from repro.runs.profiles import load_profile
 
+profile = profile or hosted.default_profile()
 questions = [
     claim for claim in claims.load_ledger().claims if claim.page == "claims/controls"
 ]

@@ -174,7 +174,7 @@ def test_wheel_of_the_sdist_works_outside_a_checkout(tmp_path):
     assert {path.name for path in (tmp_path / "site").iterdir()} == {"repro", "bin", f"{distribution}.dist-info"}
     data = tmp_path / "site" / "repro" / "_data"
     shipped = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "configs", "bases"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "configs", "bases", "results"],
         cwd=ROOT,
         capture_output=True,
         text=True,

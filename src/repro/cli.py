@@ -52,17 +52,20 @@ def book(arguments: argparse.Namespace) -> None:
 
 
 def _make(target: Any, arguments: argparse.Namespace) -> None:
-    from repro.claims import read_verdicts
+    from repro.claims import answers, read_verdicts
     from repro.runs import workflow
 
     profile = load_profile(arguments.profile)
+    said = answers(profile)
     workflow.make(target, profile, cores=_cores(arguments.cores))
     _print_verdicts(profile.name, read_verdicts(profile.name))
+    print(said)
     print(f"the book is {build_dir() / profile.name / 'site' / 'index.html'}")
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train what this machine has no record of, several runs side by side, for a limited time if asked."""
+    from repro.claims import answered
     from repro.runs import workflow
     from repro.runs.record import find
 
@@ -70,6 +73,7 @@ def train(arguments: argparse.Namespace) -> None:
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes={minutes:g} is not allowed; give a number above 0")
     profile = load_profile(arguments.profile)
+    answered(profile)
     seconds = None if minutes is None else 60 * minutes
     workflow.make("train", profile, cores=_cores(arguments.cores), seconds=seconds)
     statuses = [find(config, recorded=False).status for config in profile.all_configs()]

@@ -2,7 +2,11 @@
 
 
 class ReproError(Exception):
-    """Base of every error that the command line prints as one line."""
+    """Base of every error that the command line, and a notebook too, shows as one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in place of the traceback."""
+        return [f"error: {' '.join(str(self).split())}"]
 
 
 class ConfigError(ReproError, ValueError):

@@ -39,7 +39,7 @@ def bases_dir() -> Path:
 
 
 def results_dir() -> Path:
-    """Recorded runs that ship with the repository; read, never written."""
+    """Recorded runs that ship with the repository and the wheel; read, never written."""
     return root() / "results"
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,17 +32,20 @@ RUN = {"rollouts": 24, "eval_rollouts": 2, "prompts_per_rollout": 16, "eval_samp
 STEPS = 4 * RUN["rollouts"]
 
 
-def build_site(root: Path) -> Path:
-    """The site of a copy of the repository in which training is instant, made by `repro reproduce` with every arm."""
+def build_site(root: Path, groups: Sequence[str] | None = None) -> Path:
+    """The site of a copy of the repository in which training is instant, made by `repro reproduce`.
+
+    `groups` of arms are the profile's, all of them if None.
+    """
     here = paths.root()
     root.mkdir()
     shutil.copy(here / "pyproject.toml", root)
     for name in ("bases", "configs", "workflow", "notebooks", "book", "examples", "benchmarks", "src"):
         shutil.copytree(here / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(here / "tests" / "sandbox" / "made_up.py", root / "src" / "repro" / "runs" / "training.py")
-    groups = yaml.safe_load((root / "configs" / "arms.yaml").read_text())
+    groups = groups or list(yaml.safe_load((root / "configs" / "arms.yaml").read_text()))
     profile = {
-        "description": "Made-up runs of every arm.",
+        "description": "Made-up runs.",
         "base": "s",
         "seeds": list(range(SEEDS)),
         "run": RUN,

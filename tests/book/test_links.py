@@ -49,6 +49,8 @@ def test_a_remote_elsewhere_gives_no_links(remote):
         ("https://example.org/a/b.git", "git+https://example.org/a/b.git"),
         ("https://user:secret@example.org/a/b.git", "git+https://example.org/a/b.git"),
         ("git@example.org:a/b.git", "git+ssh://git@example.org/a/b.git"),
+        ("git@github.com:a/b.git", "git+https://github.com/a/b"),
+        ("https://user:secret@github.com/a/b.git", "git+https://github.com/a/b"),
     ],
 )
 def test_pip_installs_the_remote_or_else_the_checkout(tmp_path, monkeypatch, remote, requirement):

@@ -10,6 +10,7 @@ from repro.policies.recipes import RECIPES, SHIPPED
 from repro.runs import RunConfig
 from repro.runs.profiles import load_profile, profile_names
 from repro.runs.trainer_config import trainer_config
+from repro.trainer.presets import PRESETS
 
 ARMS = """\
 main:
@@ -48,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["smoke", "cpu", "gpu", "colab", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "cpu", "gpu", "paper"])
 def test_profiles_that_ship(name, tmp_path):
     profile = load_profile(name)
     assert profile.name == name and profile.description and "grpo" in profile.arms
@@ -58,6 +59,51 @@ def test_profiles_that_ship(name, tmp_path):
     for arm in profile.arms:
         args = trainer_config(profile.configs(arm)[0], str(tmp_path))  # the trainer takes it too
         assert args.max_steps % profile.configs(arm)[0].updates_per_rollout == 0
+
+
+ARMS_OF_PRESETS = {"grpo": "grpo8", "clip-higher": "clip_higher", "clip-cov": "clip_cov", "kl-cov": "kl_cov"}
+
+
+@pytest.mark.parametrize("size", ["7b", "32b"])
+@pytest.mark.parametrize("method", ARMS_OF_PRESETS)
+def test_the_papers_profiles_have_the_published_settings(size, method, tmp_path):
+    (config, *_) = load_profile(f"paper-{size}").configs(ARMS_OF_PRESETS[method])
+    assert config.base == f"hub:Qwen/Qwen2.5-{size.upper()}"
+    assert (config.policy.template, config.policy.dtype) == ("r1_zero", "float32")
+    assert config.updates_per_rollout == 8 and config.eval_steps == 32
+    # A machine without a GPU refuses bfloat16.
+    args = trainer_config(config.replace(trainer={**config.trainer, "bf16": False}), str(tmp_path))
+    expected = {name: one.value for name, one in PRESETS[f"{method}-{size}"].items()}
+    assert {name: getattr(args, name) for name in expected} == expected
+
+
+def test_the_hosted_profile_fits_its_trainer_and_trains_adapters(tmp_path):
+    profile = load_profile("colab")
+    for arm in profile.arms:
+        config = profile.configs(arm)[0]
+        assert config.base == "hub:Qwen/Qwen2.5-0.5B-Instruct" and config.task == "gsm8k"
+        assert config.policy.lora.r == 32 and config.policy.dtype == "auto" and config.num_generations == 8
+        assert trainer_config(config, str(tmp_path)).max_completion_length == 256
+        assert config.updates_per_rollout == (1 if profile.arms[arm].group in ("probe", "rate") else 8)
+
+
+def test_a_profile_may_change_single_arms_and_name_the_papers_bases(folder):
+    path = folder / "profiles" / "two.yaml"
+    changed = "  main: {arms: {high: {epsilon_high: 0.3, trainer: {beta: 0.5}}}}\n"
+    path.write_text(GOOD.replace("base: s", "base: qwen2.5-7b").replace("  main: {}\n", changed))
+    profile = load_profile("two")
+    high, grpo = profile.configs("high")[0], profile.configs("grpo")[0]
+    assert (high.epsilon_high, high.max_steps, high.trainer["beta"]) == (0.3, 16, 0.5)
+    assert (grpo.epsilon_high, grpo.trainer["beta"]) == (None, 0.1)
+    assert grpo.base == "hub:Qwen/Qwen2.5-7B" and grpo.policy.template == "r1_zero"
+    path.write_text(path.read_text().replace("  max_steps: 8\n", "  max_steps: 8\n  policy: {dtype: bfloat16}\n"))
+    policy = load_profile("two").configs("grpo")[0].policy
+    assert (policy.template, policy.dtype) == ("r1_zero", "bfloat16")
+    path.write_text(path.read_text().replace("{high:", "{hihg:"))
+    with pytest.raises(
+        ConfigError, match=r"groups\.main\.arms: 'hihg' is not an arm of it in arms\.yaml; its arms are"
+    ):
+        load_profile("two")
 
 
 def test_seeds_take_several_bases_in_turn(folder):
@@ -75,7 +121,7 @@ def test_claims_of_the_study_have_seeds_enough():
     assert list(cpu.arms) == list(smoke.arms)
     assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
     assert min(len(arm.seeds) for arm in cpu.arms.values()) >= 2
-    assert profile_names() == ["colab", "cpu", "gpu", "paper", "smoke"]
+    assert profile_names() == ["colab", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "smoke"]
 
 
 def test_arms_of_one_comparison_see_as_many_rollouts():

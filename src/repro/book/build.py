@@ -17,6 +17,7 @@ import yaml
 
 from repro import claims, paths
 from repro.book import (
+    absent,
     again,
     audits,
     display,
@@ -81,21 +82,26 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         raise BookError(f"{pages / '_toc.yml'} is missing: the book builds in a checkout of the repository only")
     files = {path.relative_to(pages).as_posix(): path.read_bytes() for path in pages.rglob("*") if path.is_file()}
     ledger, remote = claims.load_ledger(), links.remote()
-    notebooks = {name: folder / f"{name}.ipynb" for name in _notebooks(yaml.safe_load(files["_toc.yml"]))}
+    contents = yaml.safe_load(files["_toc.yml"])
+    scripts = {name: paths.root() / f"{name}.py" for name in _notebooks(contents)}
+    lacking = absent.absent(profile, ledger, scripts)
+    notebooks = {name: folder / f"{name}.ipynb" for name in scripts if name not in lacking.figures}
     figures: dict[str, Panel] = {}
     read: dict[str, list[Run]] = {}
     for name, executed in notebooks.items():
         if not executed.is_file():
             raise BookError(f"{executed} is missing; make it with `make book PROFILE={profile.name}`")
-        arms = needs.arms(paths.root() / f"{name}.py", ledger, profile.arms)
+        arms = needs.arms(scripts[name], ledger, profile.arms)
         figures |= panels.read(executed, ledger, arms)
         read[executed.stem] = [run for run in runs if run.config.arm in arms]
     places = _places(files)
     for name, executed in notebooks.items():
         files[f"{name}.ipynb"] = nbformat.writes(panels.page(executed, places)).encode()
-        empty = blank(paths.root() / f"{name}.py", links.requirement(remote)).encode()
+        empty = blank(scripts[name], links.requirement(remote)).encode()
         # To take away, and beside its page for Colab.
         files |= {f"{GENERATED}/{executed.stem}.ipynb": empty, f"_extra/{name}.ipynb": empty}
+    if lacking.figures:
+        files |= _without(files, contents, lacking, ledger)
     studies = claims.other_studies(profile.name, findings)
     texts = {
         "banner.md": fragments.banner(profile, findings, runs),
@@ -117,6 +123,7 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         "exhibit-policy.svg": display.svg(exhibits.policy_picture()),
         **{f"figure-{name}.md": figure.fragment(runs) for name, figure in figures.items()},
         **{name: text for figure in figures.values() for name, text in figure.files.items()},
+        **lacking.fragments(),
         **{f"again-{name}.md": again.fragment(profile, name, members, remote) for name, members in read.items()},
     }
     texts |= audits.worked(runs[0]) | _landing(runs)
@@ -217,6 +224,20 @@ def _notebooks(contents: object) -> Iterator[str]:
     nested = contents.values() if isinstance(contents, dict) else contents if isinstance(contents, list) else ()
     for one in nested:
         yield from _notebooks(one)
+
+
+def _without(
+    files: Mapping[str, bytes], contents: object, lacking: absent.Absent, ledger: claims.Ledger
+) -> dict[str, bytes]:
+    """The pages and the table of contents without what the profile does not answer."""
+    left_out: dict[str, list[claims.Claim]] = {}
+    for name in lacking.figures:
+        for claim in needs.claims(paths.root() / f"{name}.py", ledger):
+            left_out.setdefault(f"{claim.page}.md", []).append(claim)
+    pages = {name: content.decode() for name, content in files.items() if name.endswith(".md")}
+    texts = {name: lacking.page(text, left_out.get(name, ())) for name, text in pages.items()}
+    texts["_toc.yml"] = yaml.safe_dump(absent.without(contents, lacking.figures), sort_keys=False)
+    return {name: text.encode() for name, text in texts.items()}
 
 
 def _landing(runs: Sequence[Run]) -> dict[str, str]:

@@ -47,6 +47,8 @@ def _range(numbers: Sequence[int]) -> str:
 def banner(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run]) -> str:
     """A warning if the profile is too small for verdicts, else what the book was made from; and who made the runs."""
     origin = f"{display.origin(runs)} {{doc}}`/status` says which." if runs else "It has no runs."
+    if len(claims.answered(profile)) < len(claims.load_ledger().claims):
+        origin = f"{claims.answers(profile)} {origin}"
     if short := shortfall(profile, findings):
         return (
             f":::{{warning}}\n{short} It shows that the whole way works, not what the runs of the study say. "
@@ -165,9 +167,8 @@ def claim_summary(claim: Claim, findings: Sequence[Finding], figures: Collection
         said = claims.headline(claim, findings)
         verdict = f"{badge(said.primary.verdict, claim.kind)} on the primary one, *{said.primary.title}*."
         verdict += f" The others that count: {said.tally}." if said.others else ""
-    return "\n".join(
-        [f"> {claim.statement}\n", f"{source} {verdict}\n", list_table(header, rows, css), _notes(findings)]
-    )
+    said = [f"> {claim.statement}\n", f"{source} {verdict}\n"]
+    return "\n".join([*said, list_table(header, rows, css), _notes(findings)] if rows else said)
 
 
 def criteria(claim: Claim) -> str:

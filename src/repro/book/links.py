@@ -24,6 +24,9 @@ def remote() -> str | None:
 
 def requirement(remote: str | None) -> str:
     """What pip installs the package from: the git remote, and without one the checkout itself."""
+    if address := repository(remote):
+        # A session elsewhere has no key for ssh.
+        return f"git+{address}"
     if remote is None or Path(remote).exists():
         return str(paths.root())
     if "://" not in remote and ":" in remote:

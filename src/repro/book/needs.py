@@ -12,7 +12,8 @@ from pathlib import Path
 
 import grimp
 
-from repro.claims import Claim, Ledger
+from repro.claims import Claim, Ledger, answered
+from repro.runs.profiles import Profile, all_arms
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What decides a run's numbers makes its record stale, and notebooks follow the records.
@@ -31,6 +32,17 @@ def arms(notebook: Path, ledger: Ledger, known: Iterable[str]) -> list[str]:
     words = _words(notebook).union(*(_words(_path(module)) for module in drawing))
     words.update(arm for claim in claims(notebook, ledger) for arm in claim.arms)
     return [arm for arm in known if arm in words]
+
+
+def lacking(notebook: Path, ledger: Ledger, profile: Profile) -> list[str]:
+    """The arms that a notebook reads and a profile leaves out."""
+    return [arm for arm in arms(notebook, ledger, all_arms()) if arm not in profile.arms]
+
+
+def executes(notebook: Path, ledger: Ledger, profile: Profile) -> bool:
+    """Whether a notebook is executed for a profile: it has the arms read, and answers a claim shown if any is."""
+    shown, answers = {claim.id for claim in claims(notebook, ledger)}, {claim.id for claim in answered(profile, ledger)}
+    return not lacking(notebook, ledger, profile) and bool(not shown or shown & answers)
 
 
 def imported(notebook: Path) -> list[str]:

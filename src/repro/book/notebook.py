@@ -6,6 +6,7 @@ both raise, and so does a value of another type than the default's.
 
 import ast
 import contextlib
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +19,17 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from repro.book import setup_cell
 from repro.errors import ReproError
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-INSTALL = """\
-import importlib.util
-if importlib.util.find_spec("repro") is None:
-    %pip install --quiet "{requirement}\""""
+SETUP = """\
+# @title Set up: install the package where it is missing
+{code}
+
+# Tick to keep records and checkpoints in Google Drive, from which a later session goes on.
+in_drive = False  # @param {{"type": "boolean"}}
+set_up({requirement!r}, in_drive=in_drive)"""
 
 
 class NotebookError(ReproError):
@@ -156,8 +161,16 @@ def make_ipynb(source: Path, output: Path, requirement: str) -> Path:
 def blank(source: Path, requirement: str) -> str:
     """The content of the .ipynb that `make_ipynb` writes."""
     notebook = read(source)
-    notebook.cells.insert(1, nbformat.v4.new_code_cell(INSTALL.format(requirement=requirement)))
+    # Colab and JupyterLab fold it away.
+    folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(setup(requirement), metadata=folded))
     return _written(notebook)
+
+
+def setup(requirement: str) -> str:
+    """The code of the cell that installs the package from `requirement`: `repro.book.setup_cell` and a call."""
+    code = inspect.getsource(setup_cell).replace(f'"""{setup_cell.__doc__}"""', "").strip()
+    return SETUP.format(code=code, requirement=requirement)
 
 
 def _write(path: Path, notebook: NotebookNode) -> Path:

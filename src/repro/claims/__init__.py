@@ -9,6 +9,7 @@ The functions that `repro.claims.measures` registers are the only ones the ledge
 """
 
 from repro.claims import measures as _measures  # noqa: F401 - registers the measures
+from repro.claims.answered import answered, answering, answers
 from repro.claims.borderline import Firmness, Studies, firmness, judged_again, other_studies
 from repro.claims.comparison import (
     Comparisons,
@@ -46,6 +47,9 @@ __all__ = [
     "Studies",
     "SubClaim",
     "Verdict",
+    "answered",
+    "answering",
+    "answers",
     "check_verdicts",
     "compare",
     "compare_with_records",

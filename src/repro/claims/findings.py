@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro.analysis.intervals import over_seeds
+from repro.claims.answered import answered
 from repro.claims.errors import ClaimError, NoEffect
 from repro.claims.ledger import Claim, Kind, Ledger, SubClaim, Verdict
 from repro.claims.reading import load_ledger
@@ -212,7 +213,7 @@ def _finite(claim: Claim, subclaim: SubClaim, value: Any, where: str) -> float:
 def measure_profile(
     profile: str, ledger: Ledger | None = None, *, made: bool = True, recorded: bool = True
 ) -> list[Finding]:
-    """Findings for every claim from the recorded runs of a profile; nothing is trained, and each run is read once.
+    """Findings for every claim that a profile answers, from its recorded runs; nothing is trained, each is read once.
 
     Args:
         profile: its name.
@@ -225,10 +226,9 @@ def measure_profile(
     """
     ledger = ledger or load_ledger()
     loaded = load_profile(profile)
-    needed = dict.fromkeys(arm for claim in ledger.claims for arm in claim.arms if arm in loaded.arms)
+    entries = answered(loaded, ledger)
+    needed = dict.fromkeys(arm for claim in entries for arm in claim.arms)
     runs = {arm: [load(config, made=made, recorded=recorded) for config in loaded.configs(arm)] for arm in needed}
     return [
-        finding
-        for claim in ledger.claims
-        for finding in measure(claim, [run for arm in claim.arms for run in runs.get(arm, [])])
+        finding for claim in entries for finding in measure(claim, [run for arm in claim.arms for run in runs[arm]])
     ]

@@ -112,7 +112,12 @@ def section(profile: str, findings: Sequence[Finding]) -> str:
         if claim.id in said and claim.kind is Kind.CLAIM
     ]
     template = (paths.configs_dir() / "results.md").read_text(encoding="utf-8")
-    text = template.format(study=study, table=_table(rows), **parts)
+    try:
+        text = template.format(study=study, table=_table(rows), **parts)
+    except KeyError as missing:
+        raise ClaimError(
+            f"configs/results.md speaks of claim {missing}, which profile {profile!r} does not answer; name another"
+        ) from None
     return "\n".join(line if line.startswith("|") else _filled(line) for line in text.strip().splitlines())
 
 

@@ -70,12 +70,24 @@ class LocalPolicies(HubPolicies):
     prefix = "local"
 
 
+def fast_dtype() -> str:
+    """What this machine computes fast in: bfloat16 where the GPU has units for it, float16 on an older one.
+
+    Units for bfloat16 came with compute capability 8.0: A100 and L4 have them, T4 has not. On a CPU it is float32.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return "float32"
+    return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+
+
 def _model(folder: Path, pin: pins.Pin, settings: PolicySettings) -> "PreTrainedModel":
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    named = settings.dtype or pin.dtype
+    named = fast_dtype() if settings.dtype == "auto" else settings.dtype or pin.dtype
     if named is None:
         raise ConfigError(f"the files in {folder} do not say what their dtype is: set policy.dtype, such as bfloat16")
     dtype = getattr(torch, named)

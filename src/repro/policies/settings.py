@@ -25,8 +25,8 @@ class Lora(Checked):
 class PolicySettings(Checked):
     """Settings of a pinned policy; gradient checkpointing and mixed precision are fields of the trainer."""
 
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Of the weights; None for the one in the pin."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
+    """Of the weights; None for the one in the pin, ``auto`` for the one that this machine computes fast in."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = None
     """transformers' name of it; None for its own choice."""
     template: Literal["plain", "chat", "r1_zero"] = "plain"

@@ -28,7 +28,7 @@ def keep(profile: Profile) -> list[Path]:
         ReproError: outside a checkout.
     """
     if checkout() is None:
-        raise ReproError("`repro keep` needs a checkout of the repository: results/ is not in the installed package")
+        raise ReproError("`repro keep` needs a checkout of the repository: it adds to results/ there")
     kept = []
     for config in profile.all_configs():
         found = find(config)

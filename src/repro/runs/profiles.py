@@ -2,14 +2,18 @@
 
 ``configs/arms.yaml`` has the study's arms in groups: what each method changes, and for a group the fields (``run``)
 that its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys are ``description``, ``base``, ``seeds``,
-``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds`` and ``run`` of its own
-where they differ. The file's name is the profile's. ``base`` names one base policy, or several, which the seeds take in
-turn: seed k the k-th, so that arms are compared within a base.
+``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds``, ``run`` and fields of
+single ``arms`` of its own where they differ. The file's name is the profile's. ``base`` names one base policy, or
+several, which the seeds take in turn: seed k the k-th, so that arms are compared within a base. One of the paper's is
+named as in `repro.policies.published`, which says how it is prompted too.
+
+A profile answers the claims all of whose arms it has, or of those the ones that it names under ``claims``, by the ids
+of ``configs/claims/``; `repro.claims.answered` says which. Whatever shows the others leaves them out, and says so.
 
 Where one field is given in several places the more particular one holds: the profile's ``run``, then the group's in
-``arms.yaml``, the group's in the profile, the arm's. Beside the fields of a run there are ``rollouts`` and
-``eval_rollouts``, which say in rollouts what ``max_steps`` and ``eval_steps`` say in optimizer steps, so that arms with
-different numbers of updates can see as many rollouts.
+``arms.yaml``, the group's in the profile, the arm's in ``arms.yaml``, the arm's in the profile. Beside the fields of a
+run there are ``rollouts`` and ``eval_rollouts``, which say in rollouts what ``max_steps`` and ``eval_steps`` say in
+optimizer steps, so that arms with different numbers of updates can see as many rollouts.
 """
 
 import difflib
@@ -24,6 +28,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from repro.checked import Checked, read
 from repro.errors import ConfigError
 from repro.paths import configs_dir
+from repro.policies.published import PUBLISHED
 from repro.runs.config import RunConfig
 
 IN_ROLLOUTS = {"rollouts": "max_steps", "eval_rollouts": "eval_steps"}
@@ -56,6 +61,7 @@ class _Scale(Checked):
 
     seeds: Seeds | None = None
     run: Fields | None = None
+    arms: dict[str, Fields] | None = None
 
 
 class _ProfileFile(Checked):
@@ -64,6 +70,7 @@ class _ProfileFile(Checked):
     seeds: Seeds
     groups: dict[str, _Scale | None]
     run: Fields | None = None
+    claims: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class _ArmGroup(Checked):
@@ -89,6 +96,7 @@ class Profile:
     bases: tuple[str, ...]
     arms: Mapping[str, Arm]
     source: Path
+    claims: tuple[str, ...] | None = None
 
     def configs(self, arm: str, seeds: Sequence[int] | None = None) -> list[RunConfig]:
         """Configs of one arm, one per seed; ``seeds`` in place of the profile's where given.
@@ -97,16 +105,26 @@ class Profile:
             ConfigError: for an unknown arm, or a field or value that a run cannot have.
         """
         if arm not in self.arms:
-            raise ConfigError(f"arm {arm!r} is not in profile {self.name!r}; {_known(arm, list(self.arms))}")
+            raise ConfigError(self._lacks(arm))
         one = self.arms[arm]
         source = f"{self.source} (arm {arm})"
         return [
             RunConfig.from_dict(
-                _in_steps({"base": self.bases[seed % len(self.bases)], **one.fields, "arm": arm, "seed": seed}, source),
+                _in_steps(
+                    _from_base(self.bases[seed % len(self.bases)], one.fields) | {"arm": arm, "seed": seed}, source
+                ),
                 source=source,
             )
             for seed in (one.seeds if seeds is None else seeds)
         ]
+
+    def _lacks(self, arm: str) -> str:
+        """Why there is no such arm here: the profile leaves its group out, or there is none of that name at all."""
+        if arm not in all_arms():
+            return f"arm {arm!r} is not in profile {self.name!r}; {_known(arm, list(self.arms))}"
+        having = [name for name in profile_names() if arm in load_profile(name).arms]
+        where = f"the profiles {', '.join(having)} have" if having else "no profile has"
+        return f"profile {self.name!r} does not answer this: it leaves out the arm {arm!r}, which {where}"
 
     def all_configs(self) -> list[RunConfig]:
         """Configs of all arms and seeds, in the order of ``arms.yaml``."""
@@ -116,6 +134,11 @@ class Profile:
 def profile_names() -> list[str]:
     """Names of the profiles there are."""
     return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def all_arms() -> list[str]:
+    """Names of the study's arms, in the order of ``arms.yaml``, whether a profile has them or not."""
+    return [arm for group in _arm_groups(configs_dir() / "arms.yaml").values() for arm in group.arms]
 
 
 def load_profile(name: str) -> Profile:
@@ -139,9 +162,17 @@ def load_profile(name: str) -> Profile:
             continue
         own = file.groups[group] or _Scale()
         layers = [file.run or {}, shared.run or {}, own.run or {}]
+        changed = own.arms or {}
+        if unknown := changed.keys() - shared.arms.keys():
+            raise ConfigError(
+                f"{source}: groups.{group}.arms: {min(unknown)!r} is not an arm of it in arms.yaml; its arms are "
+                f"{', '.join(shared.arms)}"
+            )
         for arm, fields in shared.arms.items():
-            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, [*layers, fields]))
-    profile = Profile(name, file.description.strip(), file.base, arms, source)
+            every = [*layers, fields, changed.get(arm, {})]
+            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, every))
+    claims = None if file.claims is None else tuple(file.claims)
+    profile = Profile(name, file.description.strip(), file.base, arms, source, claims)
     profile.all_configs()
     return profile
 
@@ -176,6 +207,16 @@ def _arm_groups(source: Path) -> dict[str, _ArmGroup]:
             raise ConfigError(f"{source}: arm {twice.pop()!r} is there twice; the second is in group {group!r}")
         seen.update(values.arms)
     return groups
+
+
+def _from_base(base: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a run with its base; one of the paper's has its template, unless the fields give another."""
+    if base not in PUBLISHED:
+        return {"base": base, **fields}
+    published = PUBLISHED[base].fields
+    policy = fields.get("policy", {})
+    together = {**published["policy"], **policy} if isinstance(policy, Mapping) else policy
+    return {**published, **fields, "policy": together}
 
 
 def _joined(source: Path, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
