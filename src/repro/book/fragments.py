@@ -304,7 +304,8 @@ def flat(run: Run) -> dict[str, str]:
     """A run's settings as text, those of the trainer by their own names, without arm and seed."""
     values = run.config.to_dict()
     values |= values.pop("trainer")
-    return {name: "none" if value is None else str(value) for name, value in values.items() if name not in OWN_TO_RUN}
+    own = {name: value for name, value in values.items() if name not in OWN_TO_RUN}
+    return {name: "none" if value in (None, {}) else str(value) for name, value in own.items()}
 
 
 def settings(runs: Sequence[Run]) -> str:
