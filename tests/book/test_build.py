@@ -138,7 +138,7 @@ def test_the_verdict_table_has_every_finding(claim, recorded, smoke):
     badge = "{bdg-success}`reproduced`"
     title = f"Claim 1. {claim.title}"
     assert f"* - {{doc}}`{title} </{claim.page}>`\n  - {badge}\n  - 4 reproduced\n" in table
-    overview, details = table.split("Number by number:")
+    overview, details = table.split("Each in full:")
     assert ":class: overview\n" in overview and "verdicts" not in overview
     assert details.count("::::{dropdown}") == 1 and f"::::{{dropdown}} {title}\n" in details
     assert details.rstrip().endswith("\n::::")
@@ -157,7 +157,7 @@ def test_underpowered_findings_say_why(claim, recorded, smoke):
 def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, question, recorded, smoke):
     findings = [*claims.measure(claim, recorded), *answers(question, (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED))]
     table = fragments.verdict_table(smoke, findings, Kind.QUESTION, ("fig-collapse",), {})
-    overview, details = table.split("Number by number:")
+    overview, details = table.split("Each in full:")
     row = "* - {doc}`Why early? </claims/collapse>`\n  - {bdg-success}`as predicted`\n"
     assert f"{row}  - 1 not as predicted\n" in overview
     assert "::::{dropdown} Why early?\n" in details
@@ -466,6 +466,7 @@ def test_records_can_be_taken_away(recorded, smoke):
 
 def test_a_page_says_how_to_redo_it(recorded, smoke):
     text = again.fragment(smoke, "01_collapse", recorded, None)
+    assert text.startswith("{doc}`/notebooks/01_collapse` (executed), ")
     assert "{download}`download it </_generated/01_collapse.ipynb>`" in text and "colab" not in text
     assert "make book PROFILE=smoke" in text and "took 3 minutes of one core" in text
     text = again.fragment(smoke, "01_collapse", recorded, "git@github.com:one/study.git")

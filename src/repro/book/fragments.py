@@ -132,7 +132,7 @@ def verdict_table(
         return "This copy has none.\n"
     others = "Other sub-claims" if kind is Kind.CLAIM else "Other predictions"
     header = ("Claim" if kind is Kind.CLAIM else "Question", "Primary", others)
-    return "\n".join([list_table(header, overview, "overview"), "Number by number:\n", *details])
+    return "\n".join([list_table(header, overview, "overview"), "Each in full:\n", *details])
 
 
 def _notes(findings: Sequence[Finding]) -> str:
