@@ -5,6 +5,7 @@ name, or one of your own, by path.
 """
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -13,10 +14,14 @@ import yaml
 from repro.errors import ConfigError
 
 LOCAL = "local"
-COMMANDS = {"slurm": "sbatch"}
-"""What a plugin calls on the machine that submits."""
-EXTRAS = ("slurm", "kubernetes")
-"""Plugins that this package has an extra for."""
+COMMANDS = {"slurm": "sbatch", "kubernetes": "kubectl"}
+"""What an executor calls on the machine that submits."""
+VARIABLES = {"kubernetes": ("REPRO_IMAGE", "REPRO_CLAIM")}
+"""What of the environment an executor needs, as its profile explains."""
+EXTRAS = {"slurm": "slurm", "cluster-generic": "kubernetes"}
+"""The extra of this package that has a plugin."""
+FOLDER = "REPRO_EXECUTOR"
+"""Of the environment that Snakemake gets: where the profile is."""
 
 
 def arguments(executor: str, root: Path) -> list[str]:
@@ -27,7 +32,7 @@ def arguments(executor: str, root: Path) -> list[str]:
         root: the repository.
 
     Raises:
-        ConfigError: for an unknown executor, and for a plugin or command that is missing.
+        ConfigError: for an unknown executor, and for a plugin, command or variable that is missing.
     """
     if executor == LOCAL:
         return []
@@ -35,13 +40,18 @@ def arguments(executor: str, root: Path) -> list[str]:
     plugin = _plugin(folder)
     package = f"snakemake-executor-plugin-{plugin}"
     if importlib.util.find_spec(package.replace("-", "_")) is None:
-        wanted = f"-e '.[{plugin}]'" if plugin in EXTRAS else package
+        wanted = f"-e '.[{EXTRAS[plugin]}]'" if plugin in EXTRAS else package
         raise ConfigError(
             f"executor {executor!r} needs {package}, which is not installed; `.venv/bin/python -m pip install {wanted}`"
         )
-    command = COMMANDS.get(plugin)
+    command = COMMANDS.get(folder.name)
     if command is not None and shutil.which(command) is None:
         raise ConfigError(f"executor {executor!r} needs the command {command}; call from a machine that submits jobs")
+    missing = [name for name in VARIABLES.get(folder.name, ()) if not os.environ.get(name)]
+    if missing:
+        raise ConfigError(
+            f"executor {executor!r} needs {' and '.join(missing)}; {folder / 'config.yaml'} says what for"
+        )
     return ["--workflow-profile", str(folder)]
 
 

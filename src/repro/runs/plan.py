@@ -20,7 +20,7 @@ def plan(profile: Profile, *, executor: str = executors.LOCAL, gpus: int = 0) ->
     Raises:
         As :func:`repro.runs.workflow.would_make`.
     """
-    runs, rules = would_make("reproduce", profile, executor=executor, gpus=gpus)
+    runs, rules = would_make(profile, executor=executor, gpus=gpus)
     device = device_of(executor, gpus)
     rows, below = table(runs, device, throughput.records())
     below.append(f"executor: {executor}")

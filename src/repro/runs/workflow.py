@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,34 +84,34 @@ def make(
     with locks.hold(build / ".lock", busy) as inherited:
         _check_records(profile, trains=target != "book")
         command = _command(root, build, profile, target, cores, where, gpus)
-        _snakemake(build, command, inherited, seconds)
+        _snakemake(build, command, _environment(build, where), inherited, seconds)
 
 
 def would_make(
-    target: Target, profile: Profile, *, executor: str = executors.LOCAL, gpus: int = 0
+    profile: Profile, *, executor: str = executors.LOCAL, gpus: int = 0
 ) -> tuple[list[tuple[RunConfig, Found]], list[str]]:
-    """What `make` would do: the runs of a profile with what is known of their records, and the rules that would run.
+    """What `make` would do for `reproduce`: a profile's runs, with what is known of their records, and rules to run.
 
     Only the receipts are written, to say what the records say.
 
     Raises:
         As `make`.
     """
-    root, build = _root(target), build_dir()
+    root, build = _root("reproduce"), build_dir()
     where = executors.arguments(executor, root)
     runs = [(config, find(config, recorded=False)) for config in profile.all_configs()]
     build.mkdir(parents=True, exist_ok=True)
     for config, found in runs:
         write_receipt(config, found)
-    command = [*_command(root, build, profile, target, "all", where, gpus), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(build))
+    command = [*_command(root, build, profile, "reproduce", "all", where, gpus), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(build, where))
     printed = done.stdout + done.stderr
     if done.returncode:
         raise ReproError(f"Snakemake failed with status {done.returncode}: {' '.join(printed.split())[-500:]}")
     # Its table of jobs, a rule and a count a line.
     _, _, table = printed.partition("Job stats:")
     rules = re.findall(r"^(\w+) +\d+ *$", table.partition("\n\n")[0], re.MULTILINE)
-    return runs, [rule for rule in rules if rule not in ("total", target)]
+    return runs, [rule for rule in rules if rule not in ("total", "reproduce")]
 
 
 def _root(command: str) -> Path:
@@ -173,14 +173,16 @@ def _command(
     return [*command, "--rerun-incomplete", "--keep-going", "--nolock", "--scheduler", "greedy", *where]
 
 
-def _snakemake(build: Path, command: Sequence[str], inherited: list[int], seconds: float | None) -> None:
+def _snakemake(
+    build: Path, command: Sequence[str], environment: Mapping[str, str], inherited: list[int], seconds: float | None
+) -> None:
     failed = build / "failed"
     failed.unlink(missing_ok=True)
     # The jobs speak on standard output; what Snakemake says about them is for when something goes wrong.
     own_log = build / "logs" / "snakemake.log"
     own_log.parent.mkdir(exist_ok=True)
     with own_log.open("wb") as errors:
-        code = _run(command, seconds, stderr=errors, env=_environment(build), pass_fds=inherited)
+        code = _run(command, seconds, stderr=errors, env=environment, pass_fds=inherited)
     if code == 0:
         return
     logs = [build / name for name in failed.read_text(encoding="utf-8").splitlines()] if failed.exists() else []
@@ -207,10 +209,12 @@ def _run(command: Sequence[str], seconds: float | None, **settings: Any) -> int:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _environment(build: Path) -> dict[str, str]:
+def _environment(build: Path, where: Sequence[str]) -> dict[str, str]:
     """The environment with a cache folder that can be written, without which Snakemake does not start."""
     # A job of another machine builds where this one does.
     environment = {**os.environ, "REPRO_BUILD": str(build)}
+    if where:
+        environment[executors.FOLDER] = where[-1]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     nearest = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK):
