@@ -27,7 +27,7 @@ PREINSTALLED = (
     *("torch==2.13.0", "numpy==2.1.3", "pandas==2.2.3", "pyarrow==18.1.0", "datasets==4.0.0", "transformers==5.15.1"),
     *("matplotlib", "scipy", "ipykernel"),
 )
-KEPT = ("torch", "numpy", "pandas", "transformers")
+KEPT = ("torch", "numpy", "pandas")
 KERNEL = "hosted"
 
 
@@ -148,7 +148,13 @@ def main() -> None:
     cells = nbformat.reads(text, as_version=4).cells
     for before in ("import numpy, pandas", "import numpy", "pass"):
         set_up(session, cells[1], before)
-    print({name: version for name, version in session.versions().items() if name in (*KEPT, "datasets", "trl")})
+    print(
+        {
+            name: version
+            for name, version in session.versions().items()
+            if name in (*KEPT, "datasets", "pyarrow", "transformers", "trl")
+        }
+    )
     since = time.monotonic()
     session.execute(cells, {})
     expect(not (session.work / "build").exists(), "nothing is trained that comes with the package")
