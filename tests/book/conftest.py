@@ -10,6 +10,11 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.book.made_up_site import CHROMIUM, FLAGS, Visit, build_site
 
+# A busy machine may take long; what matters is what is shown then.
+PATIENCE = 120_000
+# What opens may fade in: looked at half-way, its contrast is too low.
+AT_REST = "*, *::before, *::after { animation: none !important; transition: none !important }"
+
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,7 +33,7 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on the PATH (Debian, Ubuntu: apt install chromium)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -40,8 +45,7 @@ def visit(browser, site):
     def open_page(name: str, viewport: dict[str, int], theme: str = "light") -> Visit:
         page = browser.new_page(viewport=viewport)
         page.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
-        # A busy machine may take long; what matters is what is shown then.
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
         pages.append(page)
         visit = Visit(page)
         page.on("request", lambda request: visit.requests.append(request.url))
@@ -51,6 +55,7 @@ def visit(browser, site):
             "console", lambda line: visit.complaints.append(line.text) if line.type in ("error", "warning") else None
         )
         page.goto(f"{site.as_uri()}/{name}")
+        page.add_style_tag(content=AT_REST)
         page.evaluate("document.fonts.ready.then(() => true)")
         return visit
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import zipfile
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,7 +138,7 @@ def test_the_verdict_table_has_every_finding(claim, recorded, smoke):
     badge = "{bdg-success}`reproduced`"
     title = f"Claim 1. {claim.title}"
     assert f"* - {{doc}}`{title} </{claim.page}>`\n  - {badge}\n  - 4 reproduced\n" in table
-    overview, details = table.split("Number by number:")
+    overview, details = table.split("Each in full:")
     assert ":class: overview\n" in overview and "verdicts" not in overview
     assert details.count("::::{dropdown}") == 1 and f"::::{{dropdown}} {title}\n" in details
     assert details.rstrip().endswith("\n::::")
@@ -156,7 +157,7 @@ def test_underpowered_findings_say_why(claim, recorded, smoke):
 def test_questions_have_a_table_of_their_own_with_words_of_their_own(claim, question, recorded, smoke):
     findings = [*claims.measure(claim, recorded), *answers(question, (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED))]
     table = fragments.verdict_table(smoke, findings, Kind.QUESTION, ("fig-collapse",), {})
-    overview, details = table.split("Number by number:")
+    overview, details = table.split("Each in full:")
     row = "* - {doc}`Why early? </claims/collapse>`\n  - {bdg-success}`as predicted`\n"
     assert f"{row}  - 1 not as predicted\n" in overview
     assert "::::{dropdown} Why early?\n" in details
@@ -427,7 +428,8 @@ def test_a_figure_leads_to_what_made_it(claim, recorded, smoke, executed):
     assert "\nA caption, n = 3 seeds.\n" in text
     assert "{bdg-primary}`recorded` 3 runs: {ref}`GRPO <arm-grpo>`." in text
     assert "{ref}`made by this cell <cell-fig-collapse>`" in text
-    assert (source / "_generated" / "fig-collapse.csv").read_text() == "panel,x\n"
+    with zipfile.ZipFile(source / "_generated" / "fig-collapse.csv.zip") as numbers:
+        assert numbers.namelist() == ["fig-collapse.csv"] and numbers.read("fig-collapse.csv") == b"panel,x\n"
     cells = nbformat.read(source / "notebooks" / "01_collapse.ipynb", as_version=4).cells
     assert cells[0].source == "(cell-fig-collapse)=\n{numref}`fig-collapse` of the book."
     assert "figure" not in cells[1].metadata["mystnb"]
@@ -446,9 +448,11 @@ def test_records_can_be_taken_away(recorded, smoke):
     page = found["records/collapse.md"].decode()
     assert "(arm-grpo)=\n## GRPO\n" in page and "Changes: nothing." in page
     assert "* - 2\n  - `m-seed2-0123456789ab`\n  - {bdg-primary}`recorded`\n  - `abc1234`\n" in page
-    told = json.loads(found["_generated/records/grpo.json"])
+    taken = zipfile.ZipFile(io.BytesIO(found["_generated/records/grpo.zip"]))
+    assert records.pages(smoke, recorded)["_generated/records/grpo.zip"] == found["_generated/records/grpo.zip"]
+    told = json.loads(taken.read("runs.json"))
     assert [one["config"]["seed"] for one in told] == [0, 1, 2] and told[0]["provenance"]["commit"] == "abc1234"
-    csv = pd.read_csv(io.BytesIO(found["_generated/records/grpo-metrics.csv"]))
+    csv = pd.read_csv(taken.open("metrics.csv"))
     parquet = pd.read_parquet(io.BytesIO(found["_generated/records/collapse-metrics.parquet"]))
     # 240 steps of 4 updates a rollout: 60 rows a seed, each the mean of its four steps.
     assert len(csv) == len(parquet) == 180
@@ -456,12 +460,13 @@ def test_records_can_be_taken_away(recorded, smoke):
     assert csv["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=1e-5)
     assert parquet["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=1e-6)
     assert csv["step"].tolist()[:3] == [1, 5, 9]
-    evaluations = pd.read_csv(io.BytesIO(found["_generated/records/grpo-evaluations.csv"]))
+    evaluations = pd.read_csv(taken.open("evaluations.csv"))
     assert evaluations["accuracy/mean"].iloc[-1] == pytest.approx(recorded[2].evaluations["accuracy/mean"].iloc[-1])
 
 
 def test_a_page_says_how_to_redo_it(recorded, smoke):
     text = again.fragment(smoke, "01_collapse", recorded, None)
+    assert text.startswith("{doc}`/notebooks/01_collapse` (executed), ")
     assert "{download}`download it </_generated/01_collapse.ipynb>`" in text and "colab" not in text
     assert "make book PROFILE=smoke" in text and "took 3 minutes of one core" in text
     text = again.fragment(smoke, "01_collapse", recorded, "git@github.com:one/study.git")

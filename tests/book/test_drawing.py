@@ -42,6 +42,14 @@ def test_a_drawing_takes_the_pages_colours_and_font_and_has_ids_of_its_own(figur
     assert "<style" not in text and "<metadata" not in text
 
 
+def test_coordinates_are_short_but_not_numbers_that_are_written():
+    letter = '<g transform="translate(1.2345 6.78) scale(0.015625 -0.1)"/>'
+    written = '<text x="3.14159">0.0001</text>'
+    text = drawing.inline(f'<svg viewBox="0 0 9 9">{letter}{written}</svg>', "", "a")
+    assert 'transform="translate(1.2 6.7) scale(0.015625 -0.1)"' in text
+    assert '<text x="3.1">0.0001</text>' in text
+
+
 def test_what_is_no_drawing_of_matplotlibs_is_refused():
     with pytest.raises(ValueError, match="one: the drawing has no viewBox"):
         drawing.inline("<svg/>", "", "one")

@@ -60,7 +60,7 @@ def stale(build, monkeypatch) -> list[RunConfig]:
     for config in configs:
         load_or_train(config, progress=False, train=lambda one, **_: measured(one, one.max_steps))
     for module in (record, provenance):
-        monkeypatch.setattr(module, "code_fingerprint", lambda config, device: "today")
+        monkeypatch.setattr(module, "code_fingerprint", lambda config, device, ranks=1: "today")
     assert [status(config) for config in configs] == ["stale"] * 3
     return configs
 
@@ -91,7 +91,7 @@ def test_it_goes_on_where_it_was_and_speaks_of_one_code_only(stale, monkeypatch)
     assert [one.arm for one in attest.attest(PROFILE, 4, replay=replay)] == ["wide"]
     assert list(attest.attest(PROFILE, 4, replay=replay)) == []
     for module in (record, provenance):
-        monkeypatch.setattr(module, "code_fingerprint", lambda config, device: "tomorrow")
+        monkeypatch.setattr(module, "code_fingerprint", lambda config, device, ranks=1: "tomorrow")
     assert [status(config) for config in stale] == ["stale"] * 3
     assert len(list(attest.attest(PROFILE, 4, replay=replay))) == 2
     assert [status(config) for config in stale] == ["current"] * 3

@@ -100,6 +100,23 @@ def package(tmp_path, monkeypatch) -> Path:
 ONE = RunConfig(task="one")
 
 
+def test_what_several_processes_do_is_of_their_runs_alone(package):
+    one, several = (fingerprint.fingerprint(Code(package, several=more), ONE, "cpu") for more in (False, True))
+    (package / "runs" / "ranks.py").write_text("def share():\n    return 1\n\ndef several():\n    return False\n")
+    edit(package / "runs" / "training.py", "from repro.registry", "from repro.runs import ranks\nfrom repro.registry")
+    block = "    if ranks.several():\n        x = ranks.share()\n    if x:\n        raise"
+    edit(package / "runs" / "training.py", "    if x:\n        raise", block)
+    assert fingerprint.fingerprint(Code(package), ONE, "cpu") == one
+    sharing = fingerprint.fingerprint(Code(package, several=True), ONE, "cpu")
+    assert sharing != several
+    edit(package / "runs" / "ranks.py", "return 1", "return 2")
+    assert fingerprint.fingerprint(Code(package), ONE, "cpu") == one
+    assert fingerprint.fingerprint(Code(package, several=True), ONE, "cpu") != sharing
+    # Where one process does something else, that is of its run.
+    edit(package / "runs" / "training.py", "x = ranks.share()", "x = ranks.share()\n    else:\n        x = 2")
+    assert fingerprint.fingerprint(Code(package), ONE, "cpu") != one
+
+
 def test_fingerprint_is_the_same_on_every_python(package):
     """The value was the same on Python 3.11, 3.12 and 3.13."""
     assert fingerprint.fingerprint(Code(package), ONE, "cpu") == "4adda157eb074c76"

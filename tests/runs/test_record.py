@@ -169,7 +169,7 @@ def test_missing_base_is_found_before_training(build):
 
 def code_is(monkeypatch, text: str) -> None:
     for module in (record, provenance):
-        monkeypatch.setattr(module, "code_fingerprint", lambda config, device: text)
+        monkeypatch.setattr(module, "code_fingerprint", lambda config, device, ranks: text)
 
 
 def test_record_of_other_code_is_stale_and_replaced_only_by_a_whole_one(build, recorded, monkeypatch):

@@ -1,6 +1,9 @@
 """Samplers: what each needs is found missing before a model is loaded, and what each promises."""
 
 import sys
+import threading
+import types
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -37,6 +40,35 @@ def test_vllm_is_trls_own(tmp_path):
     ).use_transformers_continuous_batching
     with pytest.raises(ConfigError, match="with sampler='vllm'; remove it, or set sampler to 'trl'"):
         trainer_config(VLLM.replace(trainer=batching), str(tmp_path))
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_vllms_server_is_found_before_the_model_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "vllm", types.ModuleType("vllm"))
+    with HTTPServer(("localhost", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://localhost:{server.server_port}"
+        one = RunConfig(sampler="vllm", trainer={"vllm_mode": "server", "vllm_server_base_url": url})
+        samplers.check(one)
+        server.shutdown()
+    args = trainer_config(one, str(tmp_path))
+    assert (args.use_vllm, args.vllm_mode, args.vllm_server_base_url) == (True, "server", url)
+    monkeypatch.setattr(policies, "load", lambda *_, **__: pytest.fail("the model was loaded first"))
+    gone = RunConfig(sampler="vllm", base="hub:a/b", trainer={**one.trainer, "vllm_server_timeout": 0.0})
+    with pytest.raises(ConfigError, match=f"no vLLM server answers at {url} .*`trl vllm-serve --model a/b`"):
+        train(gone)
+    # An address that is none is not waited for.
+    wrong = RunConfig(sampler="vllm", trainer={"vllm_mode": "server", "vllm_server_base_url": "localhost 8000"})
+    with pytest.raises(ConfigError, match="no vLLM server answers at localhost 8000"):
+        samplers.check(wrong)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def fragment(profile: Profile, notebook: str, runs: Sequence[Run], remote: str |
 def ways(notebook: str, remote: str | None) -> str:
     """The ways to a notebook: executed, to take away, and in Colab where there is a remote to open it from."""
     found = [
-        f"{{doc}}`Read it executed </notebooks/{notebook}>`",
+        f"{{doc}}`/notebooks/{notebook}` (executed)",
         f"{{download}}`download it </_generated/{notebook}.ipynb>`",
     ]
     if colab := _colab(notebook, remote):

@@ -122,11 +122,10 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         "kl_cov.py": (paths.root() / "examples" / "kl_cov.py").read_text(encoding="utf-8"),
         "exhibit-policy.svg": display.svg(exhibits.policy_picture()),
         **{f"figure-{name}.md": figure.fragment(runs) for name, figure in figures.items()},
-        **{name: text for figure in figures.values() for name, text in figure.files.items()},
         **lacking.fragments(),
         **{f"again-{name}.md": again.fragment(profile, name, members, remote) for name, members in read.items()},
     }
-    texts |= audits.worked(runs[0]) | _landing(runs)
+    texts |= audits.worked(runs[0])
     words = plain.read()
     for claim in ledger.claims:
         mine = [finding for finding in findings if finding.claim == claim.id]
@@ -134,7 +133,10 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         texts[f"criteria-{claim.id}.md"] = fragments.criteria(claim)
         if claim.id in words:
             texts[f"answer-{claim.id}.md"] = plain.answer(claim, findings)
-    files |= {f"{GENERATED}/{name}": text.encode() for name, text in texts.items()}
+    made = {name: text.encode() for name, text in texts.items()} | _landing(runs)
+    for figure in figures.values():
+        made |= figure.files
+    files |= {f"{GENERATED}/{name}": content for name, content in made.items()}
     files |= records.pages(profile, runs)
     files["_static/looks.css"] = looks.sheet().encode()
     files |= {f"_extra/exhibits/data/{name}": text.encode() for name, text in exhibits.data(runs).items()}
@@ -190,6 +192,11 @@ def jupyter_book(source: Path, output: Path, builder: str) -> Path:
 
 # Icons are drawn by the theme's font; its script of all icons, over a megabyte, draws the same.
 ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
+# The button that unfolds a cell has paragraphs where HTML allows words alone; book.css styles them as the theme does.
+SUMMARY = re.compile(r"<summary\b.*?</summary>", re.DOTALL)
+PARAGRAPH = re.compile(r"(</?)p\b")
+# A number and its sign stay on one line, but not in what is copied.
+PERCENT = re.compile(r"<(pre|code|script)\b.*?</\1>|(\d) %", re.DOTALL)
 # Of what the theme brings, the half that no page needs.
 UNUSED = (
     "_sources",
@@ -209,11 +216,16 @@ UNUSED = (
 
 
 def _slim(pages: Path) -> None:
-    """Remove what no page of a built site needs, and the one script that would load some of it."""
+    """Remove what no page of a built site needs, and the one script that would load some of it; mend the markup."""
     for path in [path for pattern in UNUSED for path in pages.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for page in pages.rglob("*.html"):
-        page.write_text(ICONS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(_mended(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _mended(text: str) -> str:
+    text = PERCENT.sub(lambda found: found[0] if found[1] else f"{found[2]}\N{NO-BREAK SPACE}%", text)
+    return SUMMARY.sub(lambda found: PARAGRAPH.sub(r"\1span", found.group()), ICONS.sub("", text))
 
 
 def _notebooks(contents: object) -> Iterator[str]:
@@ -240,10 +252,10 @@ def _without(
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _landing(runs: Sequence[Run]) -> dict[str, str]:
+def _landing(runs: Sequence[Run]) -> dict[str, bytes]:
     """The landing page's figure, which is drawn here, from the runs of the methods."""
     if not parts.drawn(runs):
-        return {"landing.md": ""}
+        return {"landing.md": b""}
     figure = parts.landing(runs)
     panel = Panel(
         name="fig-landing",
@@ -254,7 +266,7 @@ def _landing(runs: Sequence[Run]) -> dict[str, str]:
         csv=drawing.numbers(figure).to_csv(index=False, float_format="%.4g"),
         arms=tuple(parts.drawn(runs)),
     )
-    return {"landing.md": panel.fragment(runs), **panel.files}
+    return {"landing.md": panel.fragment(runs).encode(), **panel.files}
 
 
 def _places(files: Mapping[str, bytes]) -> dict[str, str]:

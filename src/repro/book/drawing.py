@@ -20,8 +20,9 @@ _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 _REFERENCE = re.compile(r'(\bid="|\bhref="#|url\(#)')
 _FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 _HEAD = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", re.DOTALL)
-# A tenth of a point is as fine as a screen.
-_FINER = re.compile(r"(\d\.\d)\d+")
+# A tenth of a point is as fine as a screen. What is written keeps its digits, and so do factors, by which letters that
+# are drawn as paths get their size.
+_FINER = re.compile(r"(>[^<]+<|scale\([^)]*\))|(\d\.\d)\d+")
 _OPENING = re.compile(r"<svg[^>]*>")
 _VIEW = re.compile(r'viewBox="([^"]+)"')
 
@@ -48,7 +49,7 @@ def inline(drawing: str, alt: str, name: str) -> str:
     body = _HEAD.sub("", drawing).replace("xlink:href", "href")
     body = _REFERENCE.sub(rf"\g<1>{name}-", body)
     body = _COLOUR.sub(lambda found: _themed(found.group()), body)
-    body = _FINER.sub(r"\1", _FAMILY.sub("", body))
+    body = _FINER.sub(lambda found: found[1] or found[2], _FAMILY.sub("", body))
     width = float(view[1].split()[2]) * 4 / 3
     opening = (
         f'<svg class="drawing" role="img" aria-label="{html.escape(alt)}" viewBox="{view[1]}" '

@@ -132,7 +132,7 @@ def verdict_table(
         return "This copy has none.\n"
     others = "Other sub-claims" if kind is Kind.CLAIM else "Other predictions"
     header = ("Claim" if kind is Kind.CLAIM else "Question", "Primary", others)
-    return "\n".join([list_table(header, overview, "overview"), "Number by number:\n", *details])
+    return "\n".join([list_table(header, overview, "overview"), "Each in full:\n", *details])
 
 
 def _notes(findings: Sequence[Finding]) -> str:
@@ -304,7 +304,8 @@ def flat(run: Run) -> dict[str, str]:
     """A run's settings as text, those of the trainer by their own names, without arm and seed."""
     values = run.config.to_dict()
     values |= values.pop("trainer")
-    return {name: "none" if value is None else str(value) for name, value in values.items() if name not in OWN_TO_RUN}
+    own = {name: value for name, value in values.items() if name not in OWN_TO_RUN}
+    return {name: "none" if value in (None, {}) else str(value) for name, value in own.items()}
 
 
 def settings(runs: Sequence[Run]) -> str:

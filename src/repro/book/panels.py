@@ -10,6 +10,7 @@ from nbformat import NotebookNode
 
 from repro.book import looks
 from repro.book.display import DRAWN
+from repro.book.zipped import zipped
 from repro.claims import Ledger
 from repro.runs import Run
 
@@ -32,17 +33,16 @@ class Panel:
     arms: tuple[str, ...]
 
     @property
-    def files(self) -> dict[str, str]:
-        """What the page links to, by file name."""
-        return {f"{self.name}.svg": self.svg, f"{self.name}.csv": self.csv}
+    def files(self) -> dict[str, bytes]:
+        """What the page shows and links to, by file name."""
+        numbers = zipped({f"{self.name}.csv": self.csv.encode()})
+        return {f"{self.name}.svg": self.svg.encode(), f"{self.name}.csv.zip": numbers}
 
     def fragment(self, runs: Sequence[Run]) -> str:
         """The figure for a page, in MyST: numbered, captioned, and under it where it comes from."""
         made = [run for run in runs if run.config.arm in self.arms]
         links = [f"{{ref}}`made by this cell <{self.cell}>`"] if self.cell else []
-        links += [
-            f"{{download}}`numbers (CSV) </_generated/{self.name}.csv>`",
-        ]
+        links.append(f"{{download}}`numbers (CSV, zipped) </_generated/{self.name}.csv.zip>`")
         lines = [
             f":::{{figure}} /_generated/{self.name}.svg",
             f":name: {self.name}",

@@ -127,6 +127,6 @@ def landing_caption(runs: Sequence[Run]) -> str:
     """Caption of `landing`, with n."""
     counts = pd.Series([run.config.arm for run in runs if run.config.arm in drawn(runs)]).value_counts()
     return (
-        f"{len(counts)} ways to train the same small policy on the same schedule: its entropy, and its accuracy on "
+        f"The same small policy, trained in {len(counts)} ways on one schedule: its entropy, and its accuracy on "
         f"validation problems. Means over {style.seeds(*counts)} an arm; the figures of the claims have the intervals."
     )

@@ -1,8 +1,8 @@
 """The records behind the book: a page per group of arms, a section per arm, and its data to take away.
 
-What a page links to is made from the records themselves: `<arm>.json` has each run's config and provenance, the tables
-have the evaluations, and the metrics averaged over each rollout's updates, which is how the claims read them. Every
-optimizer step is in the record's own folder.
+What a page links to is made from the records themselves, a ZIP per arm: `runs.json` has each run's config and
+provenance, the tables have the evaluations, and the metrics averaged over each rollout's updates, which is how the
+claims read them. Every optimizer step is in the record's own folder.
 """
 
 import io
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repro.book import fragments, looks, panels
+from repro.book.zipped import zipped
 from repro.runs import Run
 from repro.runs.profiles import Profile
 
@@ -61,28 +62,22 @@ def pages(profile: Profile, runs: Sequence[Run]) -> dict[str, bytes]:
         tables = [_metrics(members).assign(arm=arm) for arm, members in arms.items()]
         found[f"_generated/{FOLDER}/{name}"] = _parquet(pd.concat(tables, ignore_index=True))
         for arm, members in arms.items():
-            found |= {f"_generated/{FOLDER}/{name}": content for name, content in _files(arm, members).items()}
+            found[f"_generated/{FOLDER}/{arm}.zip"] = zipped(_files(members))
     return found
 
 
 _INTRODUCTION = """\
 Each run below is in the repository's `results/` if it is marked as recorded, and else was made by this build, in
-`build/runs/`, under the folder named. The JSON file has every run's config and provenance: commit, fingerprint of the
-code, versions, device, threads, seconds, checksums. The tables have every seed: `evaluations` a row per evaluation,
-`metrics` a row per rollout, averaged over its updates, in nats and fractions. Every optimizer step is in the folder's
-`metrics.parquet`.
+`build/runs/`, under the folder named. An arm's ZIP has three files. `runs.json` is every run's config and provenance:
+commit, fingerprint of the code, versions, device, threads, seconds, checksums. The tables have every seed:
+`evaluations.csv` a row per evaluation, `metrics.csv` a row per rollout, averaged over its updates, in nats and
+fractions. Every optimizer step is in the folder's `metrics.parquet`.
 """
 
 
 def _section(arm: str, runs: Sequence[Run], plain: dict[str, str]) -> str:
     changes = fragments.changes(plain, fragments.flat(runs[0])) or "nothing"
-    where = f"/_generated/{FOLDER}/{arm}"
-    offered = {
-        "configs and provenance (JSON)": ".json",
-        "evaluations (CSV)": "-evaluations.csv",
-        "metrics (CSV)": "-metrics.csv",
-    }
-    files = " · ".join(f"{{download}}`{words} <{where}{end}>`" for words, end in offered.items())
+    files = f"{{download}}`configs, provenance, evaluations and metrics (ZIP) </_generated/{FOLDER}/{arm}.zip>`"
     header = ("Seed", "Folder", "Origin", "Commit", "Device", "Seconds", "Entropy", "Accuracy")
     table = fragments.list_table(header, map(_row, runs), "records")
     return f"(arm-{arm})=\n## {looks.name(arm)}\n\nArm `{arm}`. Changes: {changes}.\n\n{files}\n\n{table}"
@@ -102,15 +97,15 @@ def _row(run: Run) -> tuple[str, ...]:
     )
 
 
-def _files(arm: str, runs: Sequence[Run]) -> dict[str, bytes]:
+def _files(runs: Sequence[Run]) -> dict[str, bytes]:
     told = [{"name": run.name, "config": run.config.to_dict(), "provenance": run.provenance} for run in runs]
     evaluations = _seeds(runs, [run.evaluations for run in runs])
     metrics = _metrics(runs)
     core = [name for name in ("seed", "step", *CORE) if name in metrics]
     return {
-        f"{arm}.json": (json.dumps(told, separators=(",", ":")) + "\n").encode(),
-        f"{arm}-evaluations.csv": _csv(evaluations),
-        f"{arm}-metrics.csv": _csv(metrics[core]),
+        "runs.json": (json.dumps(told, separators=(",", ":")) + "\n").encode(),
+        "evaluations.csv": _csv(evaluations),
+        "metrics.csv": _csv(metrics[core]),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
+from repro.runs import ranks
 from repro.runs.checkpoints import PREFIX, STUDY, newest, write_json
 
 
@@ -48,8 +49,17 @@ class Checkpointer(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         if state.global_step < state.max_steps and self._now() - self._latest >= self.seconds:
             control.should_save = True
+        if ranks.several():
+            # Their clocks differ, and all of them have to save at one step.
+            control.should_save = ranks.same(control.should_save)
 
     def on_save(self, args, state, control, **_):
+        if ranks.several():
+            # A checkpoint is whole once every process has written its part.
+            ranks.wait()
+            self._latest = self._now()
+            if not ranks.first():
+                return
         checkpoint = self.folder / f"{PREFIX}{state.global_step}"
         write_json(checkpoint / STUDY, {name: part.state_dict() for name, part in self.parts.items()})
         for older in self.folder.glob(f"{PREFIX}*"):

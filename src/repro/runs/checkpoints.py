@@ -17,7 +17,7 @@ from repro.paths import runs_dir
 from repro.runs.config import RunConfig
 
 SESSIONS, STUDY, PREFIX = "sessions.json", "study.json", "checkpoint-"
-SAME = ("code", "device")
+SAME = ("code", "device", "ranks", "sharded")
 """What of the environment must be as it was: the other versions and the machine are written down."""
 
 
@@ -48,7 +48,7 @@ def begin(config: RunConfig, made: Mapping[str, Any]) -> list[dict[str, Any]]:
     if start is not None:
         begun = json.loads((folder / SESSIONS).read_text(encoding="utf-8"))
         earlier = begun["sessions"]
-        other = [name for name in SAME if earlier[0][name] != made[name]]
+        other = [name for name in SAME if earlier[0].get(name) != made.get(name)]
         if not config.agrees(begun["config"]):
             other.append("config")
         if other:

@@ -6,9 +6,9 @@ followed without regard to types: whatever a name could mean is in. A module tha
 whole, and so is what a text like ``"repro.tasks.arithmetic:EASY"`` names.
 
 Out is what cannot change a number of a finished run: comments, layout, docstrings, annotations of functions, what is
-raised (beside its type) or warned, help texts of fields, and what ``UNUSED`` and ``CHOSEN`` declare for the run's
-config and device. In doubt a definition is in, so that a record may be called stale that is not, and never the other
-way round.
+raised (beside its type) or warned, help texts of fields, what ``UNUSED`` and ``CHOSEN`` declare for the run's config
+and device, and, of a run on one process, what only several do. In doubt a definition is in, so that a record may be
+called stale that is not, and never the other way round.
 """
 
 import ast
@@ -74,6 +74,8 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     "repro.ops.reference.linear_vocab_covariance": _no_probe,
     "repro.ops.triton": lambda config, device: device == "cpu",
 }
+# What acts on several processes alone, and the test of the blocks that call it.
+RANKS, SEVERAL = "repro.runs.ranks", "ranks.several()"
 # Of what is registered a run uses one: an entry of a dictionary, or a subclass that its statement gives a key.
 CHOSEN: Mapping[str, Callable[[RunConfig], str]] = {
     "repro.trainer.methods.base.EntropyControl": lambda config: config.trainer.get("entropy_control", "none"),
@@ -87,9 +89,9 @@ SPEAKING = ("print", "warnings.warn", "_warn")
 IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment"})
 
 
-def code_fingerprint(config: RunConfig, device: str) -> str:
-    """16 hexadecimal digits for the code of this process, read once."""
-    return fingerprint(_code_of(Path(__file__).resolve().parents[1]), config, device)
+def code_fingerprint(config: RunConfig, device: str, ranks: int = 1) -> str:
+    """16 hexadecimal digits for the code of this process, read once, as a run on so many processes uses it."""
+    return fingerprint(_code_of(Path(__file__).resolve().parents[1], several=ranks > 1), config, device)
 
 
 def fingerprint(code: "Code", config: RunConfig, device: str) -> str:
@@ -98,15 +100,17 @@ def fingerprint(code: "Code", config: RunConfig, device: str) -> str:
     Raises:
         OSError, SyntaxError: when a module cannot be read or parsed.
     """
-    unused = frozenset(name for name, holds in UNUSED.items() if holds(config, device))
-    return code.digest(unused, tuple((name, key(config)) for name, key in CHOSEN.items()))
+    unused = {name for name, holds in UNUSED.items() if holds(config, device)} | (
+        {RANKS} if not code.several else set()
+    )
+    return code.digest(frozenset(unused), tuple((name, key(config)) for name, key in CHOSEN.items()))
 
 
 class Code:
-    """The package in a folder, its modules parsed when they are first needed."""
+    """The package in a folder, its modules parsed when they are first needed: as one process uses it, or several."""
 
-    def __init__(self, package: Path) -> None:
-        self.package = package
+    def __init__(self, package: Path, *, several: bool = False) -> None:
+        self.package, self.several = package, several
         self._modules: dict[str, _Module | None] = {}
         self._digests: dict[Any, str] = {}
 
@@ -194,7 +198,9 @@ class Code:
         if name not in self._modules:
             place = self.package.joinpath(*name.split(".")[1:])
             paths = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
-            self._modules[name] = _Module(name, paths[0]) if paths and name.split(".")[0] == PACKAGE else None
+            self._modules[name] = (
+                _Module(name, paths[0], self.several) if paths and name.split(".")[0] == PACKAGE else None
+            )
         return self._modules[name]
 
 
@@ -204,9 +210,9 @@ _code_of = cache(Code)
 class _Module:
     """A module's top level: what its names stand for, and the statements that act when it is imported."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, several: bool) -> None:
         self.name, self._package = name, name if path.name == "__init__.py" else name.rpartition(".")[0]
-        tree = _Pruned().visit(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
+        tree = _Pruned(several).visit(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
         self.body: list[ast.stmt] = tree.body
         self.definitions: dict[str, list[ast.stmt]] = {}
         for node in self.body:
@@ -300,7 +306,10 @@ def _chosen(node: ast.stmt, key: str | None) -> ast.AST:
 
 
 class _Pruned(ast.NodeTransformer):
-    """Takes out what cannot change a number."""
+    """Takes out what cannot change a number of a run, on one process or on several."""
+
+    def __init__(self, several: bool) -> None:
+        self.several = several
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         value = node.value
@@ -315,6 +324,8 @@ class _Pruned(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         if ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING":
+            return [self.visit(one) for one in node.orelse]
+        if ast.unparse(node.test) == SEVERAL and not self.several:
             return [self.visit(one) for one in node.orelse]
         return self.generic_visit(node)
 

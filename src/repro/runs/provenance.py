@@ -10,6 +10,7 @@ from typing import Any
 
 from repro import __version__
 from repro.paths import checkout
+from repro.runs import ranks
 from repro.runs.config import RunConfig
 from repro.runs.fingerprint import code_fingerprint
 
@@ -25,9 +26,10 @@ def environment(config: RunConfig) -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
-        "code": code_fingerprint(config, device),
+        "code": code_fingerprint(config, device, ranks.count()),
         "versions": versions(),
         "platform": platform.platform(),
+        **({"ranks": ranks.count(), "sharded": ranks.sharded()} if ranks.several() else {}),
         "device": device,
         "device_name": torch.cuda.get_device_name() if cuda else _cpu_name(),
     }

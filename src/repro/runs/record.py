@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from repro.errors import RecordError
+from repro.errors import ConfigError, RecordError
 from repro.paths import results_dir, runs_dir
-from repro.runs import checkpoints, locks, saving
+from repro.runs import checkpoints, locks, ranks, saving
 from repro.runs.attestations import is_attested
 from repro.runs.config import RunConfig
 from repro.runs.fingerprint import code_fingerprint
@@ -178,6 +178,9 @@ def load_or_train(
 ) -> Run:
     """Read a recorded run, or train and record it where it is missing, stale or damaged.
 
+    Of several processes that train together all call this; the first one records, and the others may return before it
+    has.
+
     A damaged record is moved to ``<runs>/.damaged``; a stale one stays until the new one replaces it. A run that was
     stopped goes on from its latest checkpoint.
 
@@ -191,16 +194,25 @@ def load_or_train(
     Raises:
         RecordError: when the record cannot be written.
         BaseError: when the base policy is missing.
+        ConfigError: where a policy that several processes share the parameters of is to be saved.
     """
     options = options or Options.from_environment()
+    if options.save_policy is not None and ranks.several() and ranks.sharded():
+        raise ConfigError(
+            "--save-policy does not put a sharded policy together: launch with configs/accelerate/ddp.yaml"
+        )
+    if not ranks.first():
+        return _train_along(config, train, options)
     # A policy is not in the record: to save one that is not there yet, the run is trained again.
     saved = options.save_policy is None or saving.folder_of(options.save_policy, config).exists()
     found = find(config, recorded=recorded)
     if found.status == "current" and saved:
+        ranks.same(False)
         return Run(config, found.path)
     with _lock(config):
         found = find(config, recorded=recorded)
         if found.status == "current" and saved:
+            ranks.same(False)
             return Run(config, found.path)
         if found.status == "damaged":
             print(f"run {config.name} is damaged: {found.reason}", file=sys.stderr)
@@ -215,6 +227,17 @@ def load_or_train(
     return Run(config, runs_dir() / config.folder)
 
 
+def _train_along(config: RunConfig, train: Train | None, options: Options) -> Run:
+    """A process's part in a run that the first one records, where that says so."""
+    if ranks.same(None):
+        if train is None:
+            from repro.runs.training import train
+        train(
+            config, options=replace(options, save_policy=None, report_to=()), checkpoints=checkpoints.folder_of(config)
+        )
+    return Run(config, runs_dir() / config.folder)
+
+
 def _trained(
     config: RunConfig, train: Train, made: Mapping[str, Any], options: Options, progress: bool
 ) -> tuple[Trained, list[dict[str, Any]]]:
@@ -224,6 +247,7 @@ def _trained(
     try:
         with _explain_write_errors(folder):
             sessions = checkpoints.begin(config, {**made, "started": started})
+        ranks.same(True)
         with Progress(config.name) as on_step:
             trained = train(config, on_step=on_step if progress else None, options=options, checkpoints=folder)
     finally:
@@ -251,7 +275,7 @@ def _examine(config: RunConfig, path: Path) -> Found:
     if reason:
         return Found("damaged", path, reason)
     made = json.loads((path / PROVENANCE).read_bytes())
-    recorded, current = made["code"], code_fingerprint(config, made["device"])
+    recorded, current = made["code"], code_fingerprint(config, made["device"], made.get("ranks", 1))
     if recorded != current and not is_attested(results_dir(), config, recorded, current):
         return Found("stale", path, f"{path} was computed by code {recorded}, and the code is now {current}")
     return Found("current", path)

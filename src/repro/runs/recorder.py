@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from repro.policies.templates import in_template
+from repro.runs import ranks
 from repro.runs.config import RunConfig
 from repro.runs.evaluation import evaluate
 from repro.runs.stopwatch import Stopwatch
@@ -50,6 +51,8 @@ class Recorder(TrainerCallback):
         config = self.config
         last = step == config.max_steps
         row: dict[str, Any] = {"step": step}
+        if ranks.several():
+            model = ranks.whole(model)
         for split, problems in self.problems.items():
             if split != VALIDATION and not (last or step == 0):
                 continue

@@ -6,6 +6,7 @@ from dataclasses import fields
 import torch
 
 from repro.errors import ConfigError
+from repro.runs import ranks
 from repro.runs.config import RunConfig
 from repro.seeds import derive_seed
 from repro.trainer import CovGRPOConfig
@@ -56,6 +57,8 @@ def trainer_config(config: RunConfig, output_dir: str) -> CovGRPOConfig:
         "token_sample_every": max(1, config.max_steps // TOKEN_SAMPLES),
         "token_sample_size": sequences // config.updates_per_rollout,
     }
+    if ranks.several():
+        decided["per_device_train_batch_size"] = ranks.share(config, sequences // config.steps_per_generation)
     defaults = {
         "lr_scheduler_type": "constant",
         "weight_decay": 0.0,

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 from repro import policies
 from repro.errors import BaseError
 from repro.policies.templates import in_template
-from repro.runs import reporting, samplers, saving
+from repro.runs import ranks, reporting, samplers, saving
 from repro.runs.checkpointer import Checkpointer
 from repro.runs.config import RunConfig
 from repro.runs.options import Options
@@ -94,6 +94,8 @@ def _check_vocabulary(config: RunConfig, tokenizer: PreTrainedTokenizerBase, pro
 def _train(
     config: RunConfig, stopwatch: Stopwatch, on_step: OnStep | None, options: Options, checkpoints: Path | None
 ) -> Trained:
+    if ranks.several():
+        ranks.check(config)
     samplers.check(config)
     reporting.check(options.report_to)
     if options.save_policy is not None:
@@ -102,6 +104,9 @@ def _train(
     task = get_task(config.task)
     recorder = Recorder(config, stopwatch, on_step)
     rewards = {"accuracy": AccuracyReward(task), "random": RandomReward(derive_seed("random reward", config.seed))}
+    if ranks.several():
+        # Each process tosses a coin of its own.
+        rewards["random"] = RandomReward(derive_seed("random reward", config.seed, ranks.index()))
     reward = rewards[config.reward]
     with ExitStack() as stack, warnings.catch_warnings():
         output = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repro-")))

@@ -3,17 +3,18 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from repro.errors import RecordError, ReproError
 from repro.paths import build_dir, checkout, results_dir, runs_dir
-from repro.runs import locks
+from repro.runs import executors, locks
 from repro.runs.config import RunConfig
 from repro.runs.profiles import Profile
 from repro.runs.provenance import warn_of_versions
@@ -42,7 +43,15 @@ def write_receipt(config: RunConfig, found: Found) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def make(target: Target, profile: Profile, *, cores: str = "all", seconds: float | None = None) -> None:
+def make(
+    target: Target,
+    profile: Profile,
+    *,
+    cores: str = "all",
+    seconds: float | None = None,
+    executor: str = executors.LOCAL,
+    gpus: int = 0,
+) -> None:
     """Bring a profile up to date: its runs (`train`), its book (`book`), or both (`reproduce`).
 
     A run counts as trained when this machine has its record. The book alone is made from the runs recorded on this
@@ -53,13 +62,17 @@ def make(target: Target, profile: Profile, *, cores: str = "all", seconds: float
         profile: which runs.
         cores: processor cores to use, ``all`` or a number.
         seconds: stop after so long, if it is not done before; what is made then stays, and the next call goes on.
+        executor: where the jobs run, see :mod:`repro.runs.executors`.
+        gpus: that a job which trains asks its executor for.
 
     Raises:
+        ConfigError: for an unknown executor, or one whose plugin is not installed.
         ReproError: outside a checkout; while another call works in the same build folder; when a job fails.
         RecordError: when a book is asked for and a run has no current record in either place.
         BaseError: when a base policy is missing.
     """
     root, build = _root(target), build_dir()
+    where = executors.arguments(executor, root)
     build.mkdir(parents=True, exist_ok=True)
 
     def busy(holder: str) -> None:
@@ -70,7 +83,35 @@ def make(target: Target, profile: Profile, *, cores: str = "all", seconds: float
     # Snakemake inherits the lock, so that it outlives this process as Snakemake may.
     with locks.hold(build / ".lock", busy) as inherited:
         _check_records(profile, trains=target != "book")
-        _snakemake(root, build, profile, target, cores, inherited, seconds)
+        command = _command(root, build, profile, target, cores, where, gpus)
+        _snakemake(build, command, _environment(build, where), inherited, seconds)
+
+
+def would_make(
+    profile: Profile, *, executor: str = executors.LOCAL, gpus: int = 0
+) -> tuple[list[tuple[RunConfig, Found]], list[str]]:
+    """What `make` would do for `reproduce`: a profile's runs, with what is known of their records, and rules to run.
+
+    Only the receipts are written, to say what the records say.
+
+    Raises:
+        As `make`.
+    """
+    root, build = _root("reproduce"), build_dir()
+    where = executors.arguments(executor, root)
+    runs = [(config, find(config, recorded=False)) for config in profile.all_configs()]
+    build.mkdir(parents=True, exist_ok=True)
+    for config, found in runs:
+        write_receipt(config, found)
+    command = [*_command(root, build, profile, "reproduce", "all", where, gpus), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(build, where))
+    printed = done.stdout + done.stderr
+    if done.returncode:
+        raise ReproError(f"Snakemake failed with status {done.returncode}: {' '.join(printed.split())[-500:]}")
+    # Its table of jobs, a rule and a count a line.
+    _, _, table = printed.partition("Job stats:")
+    rules = re.findall(r"^(\w+) +\d+ *$", table.partition("\n\n")[0], re.MULTILINE)
+    return runs, [rule for rule in rules if rule not in ("total", "reproduce")]
 
 
 def _root(command: str) -> Path:
@@ -118,22 +159,30 @@ def _spelled(status: str, runs: Sequence[tuple[RunConfig, Found]]) -> str:
     return f"{len(names)} {'is' if len(names) == 1 else 'are'} {status} ({', '.join(names[:NAMED])}{more})"
 
 
+def _command(
+    root: Path, build: Path, profile: Profile, target: Target, cores: str, where: Sequence[str], gpus: int
+) -> list[str]:
+    """Snakemake's command line; ``where`` are the arguments of an executor."""
+    command = [sys.executable, "-m", "snakemake", target]
+    # How many jobs run at once elsewhere is the executor's to say.
+    command += [] if where and cores == "all" else ["--cores", cores]
+    command += ["--snakefile", str(root / "workflow" / "Snakefile"), "--directory", str(build)]
+    command += ["--config", f"profile={profile.name}", f"trains={target != 'book'}", f"gpus={gpus}"]
+    # Receipts stand for records, and parameters of the rules for code and pages.
+    command += ["--rerun-triggers", "mtime", "params", "input"]
+    return [*command, "--rerun-incomplete", "--keep-going", "--nolock", "--scheduler", "greedy", *where]
+
+
 def _snakemake(
-    root: Path, build: Path, profile: Profile, target: Target, cores: str, inherited: list[int], seconds: float | None
+    build: Path, command: Sequence[str], environment: Mapping[str, str], inherited: list[int], seconds: float | None
 ) -> None:
     failed = build / "failed"
     failed.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "snakemake", target, "--cores", cores]
-    command += ["--snakefile", str(root / "workflow" / "Snakefile"), "--directory", str(build)]
-    command += ["--config", f"profile={profile.name}", f"trains={target != 'book'}"]
-    # Receipts stand for records, and parameters of the rules for code and pages.
-    command += ["--rerun-triggers", "mtime", "params", "input"]
-    command += ["--rerun-incomplete", "--keep-going", "--nolock", "--scheduler", "greedy"]
     # The jobs speak on standard output; what Snakemake says about them is for when something goes wrong.
     own_log = build / "logs" / "snakemake.log"
     own_log.parent.mkdir(exist_ok=True)
     with own_log.open("wb") as errors:
-        code = _run(command, seconds, stderr=errors, env=_environment(build), pass_fds=inherited)
+        code = _run(command, seconds, stderr=errors, env=environment, pass_fds=inherited)
     if code == 0:
         return
     logs = [build / name for name in failed.read_text(encoding="utf-8").splitlines()] if failed.exists() else []
@@ -160,10 +209,14 @@ def _run(command: Sequence[str], seconds: float | None, **settings: Any) -> int:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _environment(build: Path) -> dict[str, str]:
+def _environment(build: Path, where: Sequence[str]) -> dict[str, str]:
     """The environment with a cache folder that can be written, without which Snakemake does not start."""
+    # A job of another machine builds where this one does.
+    environment = {**os.environ, "REPRO_BUILD": str(build)}
+    if where:
+        environment[executors.FOLDER] = where[-1]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     nearest = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK):
-        return dict(os.environ)
-    return {**os.environ, "XDG_CACHE_HOME": str(build / ".cache")}
+        return environment
+    return environment | {"XDG_CACHE_HOME": str(build / ".cache")}

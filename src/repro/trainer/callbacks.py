@@ -18,6 +18,8 @@ DRAIN_EVERY = 256
 class CovarianceCallback(TrainerCallback):
     """Logs the metrics of :mod:`repro.trainer.monitor` with TRL's ``GRPOTrainer`` or ``RLOOTrainer`` and only watches.
 
+    .. code-block:: python
+
         trainer = GRPOTrainer(...)
         CovarianceCallback.attach(trainer)
         trainer.train()

@@ -1,0 +1,90 @@
+"""What `repro reproduce --dry-run` says: hours come from records of the same kind, or are not said."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from repro import paths
+from repro.runs import RunConfig, plan, throughput
+from repro.runs.record import Found
+from repro.runs.throughput import Record, Work
+
+# 40 steps of 64 prompts with 8 samples, 4 micro-batches: 40 * 512 / 4 completions; evaluations at steps 0, 20 and 40,
+# of 10 problems: (2 + 1) + (2 + 1) + (4 + 1) each.
+CONFIG = RunConfig(max_steps=40, eval_steps=20, eval_prompts=10, eval_samples=2, eval_samples_last=4)
+WORK = Work(5120, 110)
+
+
+def record(arm: str = "other", device: str = "cpu", training: float = 512.0, task: str = "arithmetic") -> Record:
+    return Record("s", task, arm, device, f"a {device}", WORK, training, 11.0)
+
+
+def test_the_work_of_a_run():
+    assert throughput.work(CONFIG) == WORK
+
+
+def test_a_rate_is_of_the_same_base_task_and_device():
+    known = [record(), record(task="arithmetic_hard", training=1.0), record(device="cuda", training=1.0)]
+    twice = CONFIG.replace(max_steps=80, eval_steps=40)
+    found = throughput.estimate(twice, "cpu", known)
+    assert (found.seconds, found.device_name, found.records) == (pytest.approx(2 * 512 + 11), "a cpu", 1)
+    assert throughput.estimate(CONFIG.replace(base="m"), "cpu", known) is None
+    assert throughput.estimate(CONFIG.replace(task="countdown"), "cpu", known) is None
+
+
+def test_records_of_the_arm_alone_count_where_there_are_some():
+    known = [record("grpo", training=1000.0), record("grpo", training=3000.0), record("kl_cov", training=9e9)]
+    assert throughput.estimate(CONFIG, "cpu", known).seconds == pytest.approx(2000 + 11)
+    assert throughput.estimate(CONFIG.replace(arm="clip_cov"), "cpu", known).records == 3
+
+
+def test_the_repositorys_records_have_a_speed_and_others_are_passed_over(tmp_path):
+    kept = [path.parent for path in sorted(paths.results_dir().glob("*/provenance.json"))]
+    assert len(throughput.records([paths.results_dir()])) == len(kept) > 0
+    for name, text in {"damaged": "{", "old": json.dumps({"device": "cpu"})}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "provenance.json").write_text(text)
+        (tmp_path / name / "config.json").write_bytes((kept[0] / "config.json").read_bytes())
+    assert throughput.records([tmp_path]) == []
+
+
+def test_recorded_hours_of_the_study_come_back():
+    """The sum over all records of what each is estimated to take is what they took."""
+    folders = sorted(path.parent for path in paths.results_dir().glob("*/provenance.json"))
+    known = throughput.records([paths.results_dir()])
+    took = sum(json.loads((folder / "provenance.json").read_text())["seconds"] for folder in folders)
+    configs = [RunConfig.from_dict(json.loads((folder / "config.json").read_text())) for folder in folders]
+    said = sum(throughput.estimate(config, "cpu", known).seconds for config in configs)
+    assert said == pytest.approx(took, rel=0.02)
+
+
+def found(config: RunConfig, status: str) -> tuple[RunConfig, Found]:
+    return config, Found(status, Path("runs") / config.folder)
+
+
+def test_a_row_for_each_arm_and_base(build):
+    one, other = CONFIG, CONFIG.replace(arm="again")
+    unmeasured = CONFIG.replace(arm="bigger", base="m")
+    runs = [
+        found(one, "current"),
+        found(one.replace(seed=1), "stale"),
+        # The same run under another label.
+        found(other.replace(seed=1), "stale"),
+        found(unmeasured, "missing"),
+    ]
+    rows, below = plan.table(runs, "cpu", [record(training=3600.0 - 11.0)])
+    assert rows == [
+        plan.HEAD,
+        ("grpo", "s", "arithmetic", "1", "1", "cpu", "1.00"),
+        ("again", "s", "arithmetic", "0", "0 (+1 of another arm)", "cpu", ""),
+        ("bigger", "m", "arithmetic", "0", "1", "cpu", "no record of this kind on this device"),
+    ]
+    assert below == [
+        "2 of 4 runs to train",
+        "about 1.0 core hours, by the rates of records made on a cpu",
+        "1 runs are of a kind that no record on cpu has, and are not in the hours",
+    ]
+    assert plan.table(runs, "cuda", [record()])[1][1:] == [
+        "2 runs are of a kind that no record on cuda has, and are not in the hours"
+    ]
