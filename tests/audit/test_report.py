@@ -37,7 +37,7 @@ def test_text_names_columns_and_answers(two, capsys):
         "> groups not answered; what is missing is groups without spread",
         "> truncation LARGE. 30 % of the responses are cut",
         "* change Hold back the tokens of highest covariance",
-        "ours: Entropy at the end, KL-Cov over GRPO:",
+        "ours: Entropy at the end, KL-Cov over GRPO without a clip:",
     ):
         assert part in printed
 
@@ -125,4 +125,4 @@ def test_advice_rests_on_the_ledger():
 def test_advice_follows_the_verdicts():
     falls, holds = (advice.advise(audit(logs.run(left=left))) for left in (0.01, 0.3))
     assert any("KL-Cov" in one.do for one in falls) and not any("KL-Cov" in one.do for one in holds)
-    assert "Entropy at the end, KL-Cov over GRPO: " in falls[0].evidence[0]
+    assert "Entropy at the end, KL-Cov over GRPO without a clip: " in falls[0].evidence[0]

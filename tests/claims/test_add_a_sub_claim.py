@@ -59,4 +59,4 @@ def test_the_example_measures_made_up_runs(copy):
     done = subprocess.run(
         [sys.executable, "-c", MEASURED], cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout == "half_life; [7, 8, 9]; at most 8.33 %; as predicted; not reported\n", done.stderr
+    assert done.stdout == "half_life; [7, 8, 9]; at most 8.33 %; reproduced; not reported\n", done.stderr

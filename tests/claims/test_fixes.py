@@ -267,7 +267,7 @@ def test_verdicts_follow_the_runs(entries, arm):
         "kl_cov_length": "reproduced",
         "clip_cov_length": "reproduced",
     }
-    assert "entropy never falls to 0.0007" in findings["kl_cov_entropy_left"].note
+    assert "entropy never falls to 0.001" in findings["kl_cov_entropy_left"].note
 
 
 def test_every_method_is_held_against_its_own_clip_and_against_plain_grpo(entries):
