@@ -91,7 +91,8 @@ def test_a_row_for_each_arm_and_base(build):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "hours"), [(200.0, "0.056"), (11_900.0, "3.3"), (3600.0 * 42, "42"), (3600.0 * 1234, "1234")]
+    ("seconds", "hours"),
+    [(200.0, "0.056"), (11_900.0, "3.3"), (3600.0 * 42, "42"), (3600.0 * 99.7, "100"), (3600.0 * 1234, "1234")],
 )
 def test_hours_have_two_digits_that_count(build, seconds, hours):
     runs = [found(CONFIG, "missing")]

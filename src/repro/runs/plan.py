@@ -76,4 +76,5 @@ def table(
 
 def _hours(seconds: float) -> str:
     """Two digits that count: '3.3', '0.055'."""
-    return f"{seconds / 3600:.2g}" if seconds < 360_000 else f"{seconds / 3600:.0f}"
+    hours = seconds / 3600
+    return f"{hours:.2g}" if hours < 99.5 else f"{hours:.0f}"
