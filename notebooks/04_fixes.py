@@ -23,7 +23,7 @@ profile: str | None = None
 seeds: list[int] | None = None
 
 # %% [markdown]
-# `profile` names a scale of the study in `configs/profiles/`, without one `cpu`, and `colab` in Colab;
+# `profile` names a scale of the study in `configs/profiles/`, without one `cpu`, and in Colab `colab` if its base is pinned;
 # `seeds` replaces the profile's seeds where given.
 
 # %%

@@ -15,7 +15,7 @@
 #
 # What the paper leaves undecided: whether it is the covariance or the loosened clip, which tokens are selected and out
 # of which pool, where methods fail, what random rewards do, what counts at equal entropy, and where kept entropy pays.
-# `profile` names a scale of the study in `configs/profiles/`, without one `cpu`, and `colab` in Colab;
+# `profile` names a scale of the study in `configs/profiles/`, without one `cpu`, and in Colab `colab` if its base is pinned;
 # `seeds` replaces the seeds of each arm where given.
 #
 # Runs are read from their records. A run that is not recorded yet is trained here first.

@@ -898,7 +898,13 @@ MUTANTS = (
         "own.run or {}, shared.run or {}]",
         (PROFILES,),
     ),
-    Mutant("an arm yields to its group", "runs/profiles.py", "[*layers, fields]", "[fields, *layers]", (PROFILES,)),
+    Mutant(
+        "an arm yields to its group",
+        "runs/profiles.py",
+        "[*layers, fields, changed",
+        "[fields, *layers, changed",
+        (PROFILES,),
+    ),
     Mutant(
         "a group's seeds are not its own",
         "runs/profiles.py",

@@ -351,6 +351,34 @@ def profiles(arguments: argparse.Namespace) -> None:
     _print_table(rows)
 
 
+def estimate(arguments: argparse.Namespace) -> None:
+    """Say what memory and time the runs of a profile need, from their configs alone; nothing is loaded."""
+    from repro.policies.shapes import shape_of
+    from repro.runs.estimate import DEVICES, gpu_seconds, memory, work
+
+    profile = load_profile(arguments.profile)
+    rows = [("arm", "runs", "GiB", "sampling", "backward", "update", *(f"min {name}" for name in DEVICES))]
+    totals, fits = dict.fromkeys(DEVICES, 0.0), set(DEVICES)
+    for arm in arguments.arm or profile.arms:
+        configs = profile.configs(arm)
+        shape = shape_of(configs[0].base)
+        needed = memory(configs[0], shape)
+        for name, device in DEVICES.items():
+            totals[name] += sum(
+                gpu_seconds(work(one, shape_of(one.base)), shape_of(one.base), device) for one in configs
+            )
+            if needed.peak > device.gib * 2**30:
+                fits.discard(name)
+        each = [f"{gpu_seconds(work(configs[0], shape), shape, device) / 60:.0f}" for device in DEVICES.values()]
+        moments = [f"{one / 2**30:.1f}" for one in needed.moments.values()]
+        rows.append((arm, str(len(configs)), f"{needed.peak / 2**30:.1f}", *moments, *each))
+    _print_table(rows)
+    one = " or ".join(name for name in DEVICES if name in fits)
+    print(f"fits in one {one}" if one else "fits in none of these GPUs; several have to share it")
+    print("hours in all: " + ", ".join(f"{name} {seconds / 3600:.1f}" for name, seconds in totals.items()))
+    print("with completions at their longest; times are assumed from data sheets, no GPU has been timed")
+
+
 def _with_overrides(profile: Any, arm: str, seed: int, settings: Sequence[str]) -> RunConfig:
     """The config of one run of a profile with ``FIELD=VALUE`` settings, whose values are YAML."""
     (config,) = profile.configs(arm, [seed])
@@ -492,6 +520,8 @@ def parser() -> argparse.ArgumentParser:
         "--fail-on", nargs="+", default=[], choices=["collapse", "explosion"], help="end with status 1"
     )
     command(status)
+    estimated = command(estimate)
+    estimated.add_argument("--arm", nargs="+", metavar="ARM", help="(default: all of the profile)")
     command(profiles, profile=False)
     return top
 

@@ -50,6 +50,11 @@ def test_coordinates_are_short_but_not_numbers_that_are_written():
     assert '<text x="3.1">0.0001</text>' in text
 
 
+def test_a_drawing_too_wide_for_a_phone_says_so():
+    opening = [drawing.inline(f'<svg viewBox="0 0 {points} 9"></svg>', "", "a") for points in (360, 576)]
+    assert ['class="drawing"' in opening[0], 'class="drawing wide"' in opening[1]] == [True, True]
+
+
 def test_what_is_no_drawing_of_matplotlibs_is_refused():
     with pytest.raises(ValueError, match="one: the drawing has no viewBox"):
         drawing.inline("<svg/>", "", "one")

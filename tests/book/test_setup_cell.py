@@ -181,4 +181,6 @@ def test_the_default_profile_is_that_of_the_place(monkeypatch, module, variable,
         monkeypatch.setitem(sys.modules, module, object())
     if variable:
         monkeypatch.setenv(variable, "release")
+    assert hosted.default_profile() == "cpu"
+    monkeypatch.setattr(hosted.pins, "read", lambda kind: {"hub:Qwen/Qwen2.5-0.5B-Instruct": None})
     assert hosted.default_profile() == profile

@@ -12,7 +12,7 @@ import yaml
 
 from repro import paths
 from repro.errors import ConfigError
-from repro.runs import executors
+from repro.runs import RunConfig, executors
 
 PROFILES = paths.root() / "workflow" / "profiles"
 CLUSTERS = Path(__file__).with_name("clusters.py")
@@ -82,9 +82,26 @@ def test_every_profile_is_of_a_plugin_with_an_extra():
     assert {values["executor"]: name for name, values in files.items()} == executors.EXTRAS
 
 
+def test_a_job_on_several_gpus_is_launched_by_accelerate():
+    def config_of(**fields: object) -> str:
+        command = executors.launched([RunConfig(), RunConfig(**fields)], 4, paths.root())
+        assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+        assert command[5:] == ["--num_processes", "4", "--main_process_port", "0", "-m", "repro"]
+        assert (command[3], Path(command[4]).is_file()) == ("--config_file", True)
+        return Path(command[4]).name
+
+    pinned = {"base": "hub:a/b", "sampler": "vllm"}
+    assert config_of(**pinned) == "ddp.yaml"
+    assert Path(executors.launched([RunConfig(**pinned)], 4, paths.root())[4]).name == "fsdp2.yaml"
+    for fields in ({"sampler": "own"}, {"policy": {"lora": {"r": 4}}}):
+        one = RunConfig(**(pinned | fields))
+        assert Path(executors.launched([one], 4, paths.root())[4]).name == "ddp.yaml"
+    assert executors.launched([RunConfig(**pinned)], 1, paths.root()) == [sys.executable, "-m", "repro"]
+
+
 @pytest.fixture
 def cluster(sandbox, tmp_path, monkeypatch):
-    """Makes a profile for quick jobs, and a finished study by it with 2 GPUs a job; returns what the jobs asked for."""
+    """Makes a profile for quick jobs, and a finished study by it with a GPU a job; returns what the jobs asked for."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in COMMANDS:
@@ -99,7 +116,7 @@ def cluster(sandbox, tmp_path, monkeypatch):
         profile = sandbox.root / "workflow" / "profiles" / executor / "config.yaml"
         quick = {"seconds-between-status-checks": 1, "latency-wait": 5, **settings}
         profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | quick))
-        where = ["reproduce", "--profile", "tiny", "--executor", executor, "--gpus", "2"]
+        where = ["reproduce", "--profile", "tiny", "--executor", executor, "--gpus", "1"]
         planned = sandbox.repro(*where, "--dry-run")
         assert planned.returncode == 0, planned.stderr
         assert "2 of 2 runs to train" in planned.stdout and "notebooks to execute: 01_one, 02_two" in planned.stdout
@@ -125,7 +142,7 @@ def test_slurm_gets_a_job_for_each_part_with_what_it_needs(cluster, sandbox):
     assert asked.keys() == {f"rule_{rule}" for rule in PARTS}
     # Nothing was measured of this base policy, so a day is asked for.
     train = asked.pop("rule_train_grpo")
-    assert (train["gpus"], train["mem"], train["t"]) == ("2", "4000", "1440")
+    assert (train["gpus"], train["mem"], train["t"]) == ("1", "4000", "1440")
     assert {(one["gpus"], one["mem"], one["t"]) for one in asked.values()} == {(None, "4000", "60")}
 
     planned = sandbox.repro("reproduce", "--profile", "tiny", "--dry-run")
@@ -146,4 +163,4 @@ def test_kubernetes_gets_a_job_for_each_part_with_what_it_needs(cluster, sandbox
         (one["resources"]["limits"]["nvidia.com/gpu"], one["resources"]["limits"]["memory"]) for one in containers
     ]
     seconds = [one["activeDeadlineSeconds"] for one in jobs]
-    assert sorted(zip(limits, seconds, strict=True)) == [((0, "4000M"), 3600)] * 4 + [((2, "4000M"), 86400)]
+    assert sorted(zip(limits, seconds, strict=True)) == [((0, "4000M"), 3600)] * 4 + [((1, "4000M"), 86400)]

@@ -76,15 +76,26 @@ def test_a_row_for_each_arm_and_base(build):
     rows, below = plan.table(runs, "cpu", [record(training=3600.0 - 11.0)])
     assert rows == [
         plan.HEAD,
-        ("grpo", "s", "arithmetic", "1", "1", "cpu", "1.00"),
+        ("grpo", "s", "arithmetic", "1", "1", "cpu", "1"),
         ("again", "s", "arithmetic", "0", "0 (+1 of another arm)", "cpu", ""),
         ("bigger", "m", "arithmetic", "0", "1", "cpu", "no record of this kind on this device"),
     ]
     assert below == [
         "2 of 4 runs to train",
-        "about 1.0 core hours, by the rates of records made on a cpu",
+        "about 1 core hours, by the rates of records made on a cpu",
         "1 runs are of a kind that no record on cpu has, and are not in the hours",
     ]
     assert plan.table(runs, "cuda", [record()])[1][1:] == [
         "2 runs are of a kind that no record on cuda has, and are not in the hours"
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "hours"),
+    [(200.0, "0.056"), (11_900.0, "3.3"), (3600.0 * 42, "42"), (3600.0 * 99.7, "100"), (3600.0 * 1234, "1234")],
+)
+def test_hours_have_two_digits_that_count(build, seconds, hours):
+    runs = [found(CONFIG, "missing")]
+    known = [record(training=seconds - 11.0)]
+    assert plan.table(runs, "cpu", known)[0][1][-1] == hours
+    assert plan.table(runs, "cpu", known)[1][1].startswith(f"about {hours} core hours, by")

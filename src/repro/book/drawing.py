@@ -23,6 +23,8 @@ _HEAD = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style[^>]*>.*?</styl
 # A tenth of a point is as fine as a screen. What is written keeps its digits, and so do factors, by which letters that
 # are drawn as paths get their size.
 _FINER = re.compile(r"(>[^<]+<|scale\([^)]*\))|(\d\.\d)\d+")
+# Pixels from which a drawing shrunk to a phone could not be read.
+WIDE = 600
 _OPENING = re.compile(r"<svg[^>]*>")
 _VIEW = re.compile(r'viewBox="([^"]+)"')
 
@@ -51,8 +53,9 @@ def inline(drawing: str, alt: str, name: str) -> str:
     body = _COLOUR.sub(lambda found: _themed(found.group()), body)
     body = _FINER.sub(lambda found: found[1] or found[2], _FAMILY.sub("", body))
     width = float(view[1].split()[2]) * 4 / 3
+    kind = "drawing wide" if width > WIDE else "drawing"
     opening = (
-        f'<svg class="drawing" role="img" aria-label="{html.escape(alt)}" viewBox="{view[1]}" '
+        f'<svg class="{kind}" role="img" aria-label="{html.escape(alt)}" viewBox="{view[1]}" '
         f'style="max-width: {1.25 * width:.0f}px; font-family: var(--drawing-font)" xmlns="http://www.w3.org/2000/svg">'
     )
     return _OPENING.sub(lambda _: opening, body, count=1).strip()

@@ -16,6 +16,7 @@ from repro.runs import Run
 from repro.runs.profiles import Profile
 
 OVERHEAD = Path("benchmarks") / "results" / "trainer.csv"
+ESTIMATES = Path("benchmarks") / "results" / "estimate.csv"
 _BENCHMARKED = {
     "none": "no method, all metrics",
     "clip_cov": "Clip-Cov",
@@ -82,6 +83,25 @@ def overhead() -> str:
     )
     header = ("Method", "Time of a step", "Processor time of a step")
     return f"{fragments.list_table(header, rows)}\n{where}\n"
+
+
+def estimates() -> str:
+    """What was measured of memory and time beside what was estimated, from the benchmark's last rows, as MyST."""
+    with (paths.root() / ESTIMATES).open(encoding="utf-8") as file:
+        last = list({row["case"]: row for row in csv.DictReader(file)}.values())
+    rows = [
+        (
+            row["case"],
+            f"{int(row['parameters']) / 1e6:.1f}",
+            row["tokens"],
+            *(row["memory_mib"], row["estimated_mib"], f"{100 * float(row['memory_error']):+.0f} %"),
+            *(row["cpu_s"], row["estimated_s"], f"{100 * float(row['time_error']):+.0f} %"),
+        )
+        for row in last
+    ]
+    header = ("Model", "Million parameters", "Tokens of a micro-batch", "Peak growth (MiB)", "Estimated", "Off by")
+    header += ("Processor time (s)", "Estimated", "Off by")
+    return f"{fragments.list_table(header, rows)}\n{last[0]['device']}, torch {last[0]['torch']}.\n"
 
 
 def _percent(row: dict[str, str], name: str) -> str:

@@ -7,11 +7,15 @@ name, or one of your own, by path.
 import importlib.util
 import os
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from repro.errors import ConfigError
+from repro.policies import split
+from repro.runs.config import RunConfig
 
 LOCAL = "local"
 COMMANDS = {"slurm": "sbatch", "kubernetes": "kubectl"}
@@ -53,6 +57,19 @@ def arguments(executor: str, root: Path) -> list[str]:
             f"executor {executor!r} needs {' and '.join(missing)}; {folder / 'config.yaml'} says what for"
         )
     return ["--workflow-profile", str(folder)]
+
+
+def launched(runs: Sequence[RunConfig], gpus: int, root: Path) -> list[str]:
+    """The command that a job of some runs starts with: `python -m repro`, by `accelerate launch` on several GPUs.
+
+    Policies that are pinned are sharded over them, where sampler and adapters allow it; others are copied.
+    """
+    if gpus < 2:
+        return [sys.executable, "-m", "repro"]
+    shards = all(split(run.base)[0] and run.sampler != "own" and run.policy.lora is None for run in runs)
+    config = root / "configs" / "accelerate" / ("fsdp2.yaml" if shards else "ddp.yaml")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    return [*launch, "--num_processes", str(gpus), "--main_process_port", "0", "-m", "repro"]
 
 
 def _folder(executor: str, root: Path) -> Path:

@@ -57,7 +57,7 @@ def table(
         found = [throughput.estimate(config, device, known) for config in lacking]
         hours = "no record of this kind on this device"
         if None not in found:
-            hours = f"{sum(one.seconds for one in found) / 3600:.2f}" if found else ""
+            hours = _hours(sum(one.seconds for one in found)) if found else ""
             seconds += sum(one.seconds for one in found)
             measured.update(one.device_name for one in found)
         else:
@@ -68,7 +68,13 @@ def table(
     below = [f"{len(seen)} of {len(runs)} runs to train"]
     if measured:
         names = "; ".join(sorted(measured))
-        below.append(f"about {seconds / 3600:.1f} {kind}, by the rates of records made on {names}")
+        below.append(f"about {_hours(seconds)} {kind}, by the rates of records made on {names}")
     if unknown:
         below.append(f"{unknown} runs are of a kind that no record on {device} has, and are not in the hours")
     return rows, below
+
+
+def _hours(seconds: float) -> str:
+    """Two digits that count: '3.3', '0.055'."""
+    hours = seconds / 3600
+    return f"{hours:.2g}" if hours < 99.5 else f"{hours:.0f}"

@@ -29,6 +29,7 @@ from repro.paths import results_dir, runs_dir
 from repro.runs import checkpoints, locks, ranks, saving
 from repro.runs.attestations import is_attested
 from repro.runs.config import RunConfig
+from repro.runs.estimate import check_here
 from repro.runs.fingerprint import code_fingerprint
 from repro.runs.options import Options
 from repro.runs.progress import Progress
@@ -220,6 +221,8 @@ def load_or_train(
         with _staged(config.folder) as folder:
             if train is None:
                 from repro.runs.training import train
+
+                check_here(config)
             made = environment(config)
             trained, sessions = _trained(config, train, made, options, progress)
             _write(folder, config, trained, made, sessions)

@@ -166,6 +166,8 @@ def _command(
     command = [sys.executable, "-m", "snakemake", target]
     # How many jobs run at once elsewhere is the executor's to say.
     command += [] if where and cores == "all" else ["--cores", cores]
+    # Here a job that asks for GPUs has them alone; elsewhere the executor sees to that.
+    command += ["--resources", f"gpu={gpus}"] if gpus and not where else []
     command += ["--snakefile", str(root / "workflow" / "Snakefile"), "--directory", str(build)]
     command += ["--config", f"profile={profile.name}", f"trains={target != 'book'}", f"gpus={gpus}"]
     # Receipts stand for records, and parameters of the rules for code and pages.
