@@ -53,6 +53,9 @@ UNUSED: Mapping[str, Callable[[RunConfig, str], bool]] = {
     "repro.tasks.identity": _always,
     "repro.runs.reporting": _always,
     "repro.runs.saving": _always,
+    # What a run needs, and whether it fits: said before it is trained.
+    "repro.runs.estimate": _always,
+    "repro.policies.shapes": _always,
     # What a base policy learned from is in its weights, which are part of the identity.
     "repro.tasks.arithmetic.strategies": _always,
     "repro.tasks.arithmetic.ArithmeticTask.demonstration": _always,
