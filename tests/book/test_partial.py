@@ -15,7 +15,7 @@ def test_a_profile_with_two_groups_has_a_whole_site_that_says_what_is_left_out(t
         return " ".join(BeautifulSoup((site / name).read_text(), "html.parser").select_one("article").text.split())
 
     landing = text("index.html")
-    assert "Profile made_up answers 3 of the ledger's" in landing and "1 (collapse), 2 (law_null)" in landing
+    assert "Profile made_up answers 3 of the ledger" in landing and "1 (collapse), 2 (law_null)" in landing
     assert [path.name for path in (site / "notebooks").glob("*.html")] == ["01_collapse.html"]
     law = text("claims/law.html")
     assert "The profile made_up of this copy does not answer this" in law
