@@ -16,7 +16,7 @@ def test_a_profile_with_two_groups_has_a_whole_site_that_says_what_is_left_out(t
 
     landing = text("index.html")
     assert (
-        "Profile made_up answers 4 of the ledger's" in landing
+        "Profile made_up answers 4 of the ledger" in landing
         and "1 (collapse), 1 (collapse_length), 2 (law_null)" in landing
     )
     assert [path.name for path in (site / "notebooks").glob("*.html")] == ["01_collapse.html"]
