@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from build import ProjectBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import repro
-from build import ProjectBuilder
 from repro import paths
 
 ROOT = paths.root()
