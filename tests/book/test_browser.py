@@ -151,7 +151,7 @@ def test_every_figure_of_the_notebooks_stands_numbered_and_captioned_on_a_page_t
             shown.add(figure.get_attribute("id"))
             # What made it, and its numbers to take away.
             assert re.match(r"(made by this build|no runs)", legend, re.IGNORECASE), legend
-            assert "numbers (CSV)" in legend
+            assert "numbers (CSV, zipped)" in legend
             for link in figure.locator("figcaption a[download]").all():
                 assert (site / name).parent.joinpath(link.get_attribute("href")).is_file()
             assert (figure.locator("a[href*='#cell-']").count() == 1) == (name != "index")

@@ -85,7 +85,7 @@ def test_refuses_micro_batches_that_do_not_share_a_rollout():
     [
         (
             {"dtype": "int8"},
-            r"policy.dtype='int8' \(str\) is not allowed; it must be 'float32', 'bfloat16' or 'float16'",
+            r"policy.dtype='int8' \(str\) is not allowed; it must be 'auto', 'float32', 'bfloat16' or 'float16'",
         ),
         (
             {"attention": "sdpa"},
