@@ -14,6 +14,7 @@ import argparse
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -214,11 +215,14 @@ def main() -> int:
     undocumented = 0
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
+        # Beside the tree's package the tests would import that one, and not the TRL that is installed.
+        suite = shutil.copytree(tree / "tests", scratch / "suite" / "tests").parent
+        shutil.copy(tree / "pyproject.toml", suite)
         make_models(scratch / "hub")
-        stock = {name for name, what in run("stock", tree, scratch, arguments.select).items() if what == "passed"}
+        stock = {name for name, what in run("stock", suite, scratch, arguments.select).items() if what == "passed"}
         print(f"stock: {len(stock)} tests pass", flush=True)
         for arm in [arm for arm in arguments.arms if arm != "stock"]:
-            outcomes = run(arm, tree, scratch, arguments.select)
+            outcomes = run(arm, suite, scratch, arguments.select)
             differ = {
                 name: outcomes.get(name, "not collected") for name in sorted(stock) if outcomes.get(name) != "passed"
             }
