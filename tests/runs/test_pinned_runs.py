@@ -99,7 +99,8 @@ def test_adapters_on_a_chat_model_from_the_pin_to_the_saved_policy(places, monke
         train(LORA, options=replace(options, save_policy=places / "again"))
 
     card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
-    assert card.data.library_name == "transformers" and "base_model" not in card.data.to_dict()
+    about = card.data.to_dict()
+    assert about["library_name"] == "transformers" and "base_model" not in about
     for text in (run.name, "- 1. Entropy collapses", "arXiv:2505.22617", "arXiv:2402.03300", run.provenance["code"]):
         assert text in card.content
     settings = card.content.split("```json")[1].split("```")[0]
