@@ -17,7 +17,7 @@ class BaseRecipe:
     seed: int = 0
 
 
-_COUNTDOWN = BaseRecipe("m3", task="countdown", clean_steps=2500, mixture_steps=350, learning_rate=1e-3)
+_COUNTDOWN = BaseRecipe("sm3", task="countdown", clean_steps=2500, mixture_steps=350, learning_rate=1.33e-3)
 
 # The learning rate times the width is constant up to m; the larger ones were not tuned.
 RECIPES = {
@@ -30,7 +30,6 @@ RECIPES = {
     "explore": BaseRecipe("s", mixture="explore"),
     "single": BaseRecipe("s", mixture="single"),
     **{f"countdown_{seed}": replace(_COUNTDOWN, seed=seed) for seed in range(3)},
-    **{f"countdown_canonical_{seed}": replace(_COUNTDOWN, mixture="canonical", seed=seed) for seed in range(3)},
 }
 
 SHIPPED = ("xs", "s", "sm", "m", "explore", "single")

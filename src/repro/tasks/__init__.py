@@ -29,7 +29,6 @@ TASKS = {
     "arithmetic_easy": "repro.tasks.arithmetic:EASY",
     "arithmetic_hard": "repro.tasks.arithmetic:HARD",
     "countdown": "repro.tasks.countdown:COUNTDOWN",
-    "countdown_long": "repro.tasks.countdown:LONG",
     "dapo_math": "repro.tasks.published:DAPO_MATH",
     "gsm8k": "repro.tasks.published:GSM8K",
     "math": "repro.tasks.published:MATH",

@@ -36,14 +36,17 @@ class CountdownTask:
     Args:
         levels: how many numbers a problem has -> its share in hundredths.
         harder_levels: the same for the split ``harder``, which no policy is trained on.
+        first_levels: the same for the clean demonstrations, with which a base policy begins: it learns to compute on
+            problems with short attempts.
         low, high: the numbers are drawn from these and all between them.
 
     Raises:
         ConfigError: for shares that do not sum to 100, or numbers that the language lacks.
     """
 
-    levels: tuple[tuple[int, int], ...] = ((3, 30), (4, 70))
-    harder_levels: tuple[tuple[int, int], ...] = ((5, 100),)
+    levels: tuple[tuple[int, int], ...] = ((4, 70), (5, 30))
+    harder_levels: tuple[tuple[int, int], ...] = ((6, 100),)
+    first_levels: tuple[tuple[int, int], ...] = ((3, 30), (4, 70))
     low: int = 1
     high: int = 20
 
@@ -54,7 +57,7 @@ class CountdownTask:
     longest = 256
 
     def __post_init__(self) -> None:
-        for name in ("levels", "harder_levels"):
+        for name in ("levels", "harder_levels", "first_levels"):
             levels = getattr(self, name)
             if sum(share for _, share in levels) != PARTS or any(level < 2 or share < 1 for level, share in levels):
                 raise ConfigError(f"{name}={levels}: give levels of 2 or more, with shares that sum to {PARTS}")
@@ -72,7 +75,9 @@ class CountdownTask:
         """
         if split not in SPLITS:
             raise ConfigError(f"split={split!r} is unknown; the splits are {', '.join(SPLITS)}")
-        levels = self.harder_levels if split == "harder" else self.levels
+        return self._drawn(split, seed, index, self.harder_levels if split == "harder" else self.levels)
+
+    def _drawn(self, split: str, seed: int, index: int, levels: tuple[tuple[int, int], ...]) -> Problem:
         owner = "train" if split == "train" else "validation"
         part = _below(stream("level", self.family, split, seed, index), PARTS)
         level = next(level for level, below in _cumulated(levels) if part < below)
@@ -99,7 +104,7 @@ class CountdownTask:
         """A training problem and a search by one of ``MIXTURES``."""
         if mixture not in MIXTURES:
             raise ConfigError(f"mixture={mixture!r} is unknown; the mixtures are {', '.join(MIXTURES)}")
-        problem = self.problem("train", seed, index)
+        problem = self._drawn("train", seed, index, self.first_levels if clean else self.levels)
         return problem.prompt, MIXTURES[mixture].search(problem, rng, clean=clean)
 
 
@@ -108,4 +113,3 @@ def _cumulated(levels: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]
 
 
 COUNTDOWN = CountdownTask()
-LONG = CountdownTask(levels=((4, 50), (5, 50)), harder_levels=((6, 100),))

@@ -1,7 +1,8 @@
 """Searches that a base policy learns from: attempts by several heads, and the mistakes that they make.
 
 An attempt is `led` by the solver, or drawn at `random`, or `greedy`, which takes a step whose result is the nearest to
-the target. It ends at the target, or where no step is left; the next one starts from the beginning. Mistakes come on
+the target. The larger operand always stands first: the order of a sum is style, on which much of a trained policy's
+entropy would sit. An attempt ends at the target, or where no step is left; the next one starts from the beginning. Mistakes come on
 top of that, all with probabilities of their own.
 """
 
@@ -41,11 +42,10 @@ class Traces:
     """A distribution over searches.
 
     Args:
-        led, greedy: shares of the attempts in the first stage of training; the others are random.
-        insight: probability that an attempt of the second stage, none of which is led, takes a winning move where
-            there is one, at each step.
+        led, greedy: shares of the attempts in the first stage of training; the others, and all of the second, are
+            random.
+        insight: probability that an attempt of the second stage takes a winning move where there is one, at each step.
         noise: mistakes of the second stage.
-        canonical: whether the larger operand always stands first; otherwise sums and products have any order.
         tokens: the most that a search may have, with its end; the last attempt that fits is led where `led` is not 0.
 
     Raises:
@@ -54,10 +54,9 @@ class Traces:
 
     led: float = 0.3
     greedy: float = 0.3
-    insight: float = 0.35
+    insight: float = 0.05
     noise: Noise = CLEAN
-    canonical: bool = False
-    tokens: int = 112
+    tokens: int = 160
 
     def __post_init__(self) -> None:
         values = {"led": self.led, "greedy": self.greedy, "insight": self.insight, **vars(self.noise)}
@@ -76,18 +75,21 @@ class Traces:
         for left in range(self.tokens // longest, 0, -1):
             led = clean and (left == 1 or rng.random() < self.led)
             insight = 1.0 if led else 0.0 if clean else self.insight
+            greedy_share = self.greedy / (1 - self.led) if clean and not led else 0.0
             for _ in range(FRESH):
-                attempt = self._attempt(problem, rng, insight, noise)
+                attempt = self._attempt(problem, rng, insight, greedy_share, noise)
                 if attempt not in attempts:
                     break
             attempts.append(attempt)
             if attempt[-1].result == problem.target or rng.random() < noise.stop:
                 break
-        return f" {GIVE_UP} ".join(" ".join(self._written(step, rng) for step in attempt) for attempt in attempts)
+        return f" {GIVE_UP} ".join(" ".join(map(str, attempt)) for attempt in attempts)
 
-    def _attempt(self, problem: Problem, rng: random.Random, insight: float, noise: Noise) -> list[Step]:
+    def _attempt(
+        self, problem: Problem, rng: random.Random, insight: float, greedy_share: float, noise: Noise
+    ) -> list[Step]:
         numbers: Numbers = tuple(sorted(problem.numbers))
-        greedy = self.led < 1 and rng.random() < self.greedy / (1 - self.led)
+        greedy = greedy_share and rng.random() < greedy_share
         steps: list[Step] = []
         while choices := moves(numbers) if len(numbers) > 1 else ():
             if insight and rng.random() < insight:
@@ -118,17 +120,6 @@ class Traces:
             step = step._replace(first=elsewhere[rng.randrange(len(elsewhere))])
         return step, after
 
-    def _written(self, step: Step, rng: random.Random) -> str:
-        if self.canonical or step.operator in ("-", "/") or rng.random() < 0.5:
-            return str(step)
-        return str(step._replace(first=step.second, second=step.first))
-
 
 # The shares of mistakes were tried out on plain GRPO alone.
-NOISE = Noise(slip=0.006, misuse=0.004, give_up=0.15, stop=0.2)
-MIXTURES = {
-    "standard": Traces(noise=NOISE),
-    # The order of the operands is style, on which much of a trained policy's entropy sits.
-    "canonical": Traces(noise=NOISE, canonical=True),
-    "careful": Traces(noise=Noise(slip=0.002, misuse=0.001, give_up=0.15, stop=0.2), canonical=True),
-}
+MIXTURES = {"standard": Traces(noise=Noise(slip=0.003, misuse=0.002, give_up=0.05, stop=0.2))}
