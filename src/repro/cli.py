@@ -40,7 +40,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
         _print_plan(arguments)
         return
     _make("reproduce", arguments)
-    profile = load_profile(arguments.profile)
+    profile = load_profile(arguments.profile).own
     recorded = [find(config, made=False).status for config in profile.all_configs()]
     if set(recorded) == {"current"}:
         _print_comparison(compare(measure_profile(profile.name, made=False), read_verdicts(profile.name)), "made here")
@@ -84,7 +84,7 @@ def train(arguments: argparse.Namespace) -> None:
     minutes = arguments.minutes
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes={minutes:g} is not allowed; give a number above 0")
-    profile = load_profile(arguments.profile)
+    profile = load_profile(arguments.profile).own
     answered(profile)
     seconds = None if minutes is None else 60 * minutes
     where = {"executor": arguments.executor, "gpus": _gpus(arguments)}
@@ -347,7 +347,7 @@ def profiles(arguments: argparse.Namespace) -> None:
     rows = [("profile", "base", "runs", "description")]
     for name in profile_names():
         profile = load_profile(name)
-        rows.append((name, ", ".join(profile.bases), str(len(profile.all_configs())), profile.description))
+        rows.append((name, ", ".join(profile.bases), str(len(profile.own.all_configs())), profile.description))
     _print_table(rows)
 
 

@@ -219,7 +219,8 @@ def measure_profile(
         profile: its name.
         ledger: the project's if None.
         made: read the runs made on this machine.
-        recorded: read the runs that come with the repository, where this machine has not made them again.
+        recorded: read the runs that come with the repository, where this machine has not made them again. Those that
+            the profile only shows are always read so.
 
     Raises:
         ReproError: an unknown profile, or a run that is missing, damaged or made by older code.
@@ -227,8 +228,12 @@ def measure_profile(
     ledger = ledger or load_ledger()
     loaded = load_profile(profile)
     entries = answered(loaded, ledger)
+    own = loaded.own.arms
     needed = dict.fromkeys(arm for claim in entries for arm in claim.arms)
-    runs = {arm: [load(config, made=made, recorded=recorded) for config in loaded.configs(arm)] for arm in needed}
+    runs = {
+        arm: [load(config, made=made, recorded=recorded or arm not in own) for config in loaded.configs(arm)]
+        for arm in needed
+    }
     return [
         finding for claim in entries for finding in measure(claim, [run for arm in claim.arms for run in runs[arm]])
     ]

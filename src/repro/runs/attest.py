@@ -73,7 +73,7 @@ def _to_replay(profile: Profile) -> Iterator[Run]:
     """A stale record for each arm and each code that it was recorded with."""
     device = "cuda" if _has_cuda() else "cpu"
     seen = set()
-    for config in profile.all_configs():
+    for config in profile.own.all_configs():
         found = find(config)
         if found.status == "stale":
             run = Run(config, found.path)

@@ -30,7 +30,7 @@ def keep(profile: Profile) -> list[Path]:
     if checkout() is None:
         raise ReproError("`repro keep` needs a checkout of the repository: it adds to results/ there")
     kept = []
-    for config in profile.all_configs():
+    for config in profile.own.all_configs():
         found = find(config)
         target = results_dir() / config.folder
         if found.status == "current" and found.path != target and target not in kept:

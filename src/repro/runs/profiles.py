@@ -18,7 +18,7 @@ optimizer steps, so that arms with different numbers of updates can see as many 
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,6 +71,7 @@ class _ProfileFile(Checked):
     groups: dict[str, _Scale | None]
     run: Fields | None = None
     claims: Annotated[list[str], Field(min_length=1)] | None = None
+    shows: list[str] = []
 
 
 class _ArmGroup(Checked):
@@ -80,11 +81,16 @@ class _ArmGroup(Checked):
 
 @dataclass(frozen=True)
 class Arm:
-    """One method of a profile: its group, its seeds and the fields of its runs."""
+    """One method of a profile: its group, its seeds, the bases they take in turn, and the fields of its runs.
+
+    ``shown`` names the profile that trains it, where that is another one.
+    """
 
     group: str
     seeds: tuple[int, ...]
+    bases: tuple[str, ...]
     fields: Mapping[str, Any]
+    shown: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Profile:
         return [
             RunConfig.from_dict(
                 _in_steps(
-                    _from_base(self.bases[seed % len(self.bases)], one.fields) | {"arm": arm, "seed": seed}, source
+                    _from_base(one.bases[seed % len(one.bases)], one.fields) | {"arm": arm, "seed": seed}, source
                 ),
                 source=source,
             )
@@ -125,6 +131,11 @@ class Profile:
         having = [name for name in profile_names() if arm in load_profile(name).arms]
         where = f"the profiles {', '.join(having)} have" if having else "no profile has"
         return f"profile {self.name!r} does not answer this: it leaves out the arm {arm!r}, which {where}"
+
+    @property
+    def own(self) -> "Profile":
+        """The profile without the runs that it only shows."""
+        return replace(self, arms={name: arm for name, arm in self.arms.items() if arm.shown is None})
 
     def all_configs(self) -> list[RunConfig]:
         """Configs of all arms and seeds, in the order of ``arms.yaml``."""
@@ -170,7 +181,14 @@ def load_profile(name: str) -> Profile:
             )
         for arm, fields in shared.arms.items():
             every = [*layers, fields, changed.get(arm, {})]
-            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), _joined(source, every))
+            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), file.base, _joined(source, every))
+    for other in file.shows:
+        if other not in profile_names() or other == name:
+            raise ConfigError(f"{source}: shows: {other!r} is no other profile; those are {', '.join(profile_names())}")
+        for arm, one in load_profile(other).own.arms.items():
+            if arm in arms:
+                raise ConfigError(f"{source}: shows: profile {other!r} has the arm {arm!r}, which this one has itself")
+            arms[arm] = replace(one, shown=other)
     claims = None if file.claims is None else tuple(file.claims)
     profile = Profile(name, file.description.strip(), file.base, arms, source, claims)
     profile.all_configs()

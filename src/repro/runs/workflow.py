@@ -99,10 +99,11 @@ def would_make(
     """
     root, build = _root("reproduce"), build_dir()
     where = executors.arguments(executor, root)
-    runs = [(config, find(config, recorded=False)) for config in profile.all_configs()]
+    runs = [(config, find(config, recorded=False)) for config in profile.own.all_configs()]
     build.mkdir(parents=True, exist_ok=True)
     for config, found in runs:
         write_receipt(config, found)
+    _check_shown(profile)
     command = [*_command(root, build, profile, "reproduce", "all", where, gpus), "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(build, where))
     printed = done.stdout + done.stderr
@@ -130,14 +131,11 @@ def _check_records(profile: Profile, *, trains: bool) -> None:
     Raises:
         RecordError: when nothing is trained, and a record is missing, stale or damaged.
     """
-    runs = [(config, find(config, recorded=not trains)) for config in profile.all_configs()]
+    runs = [(config, find(config, recorded=not trains)) for config in profile.own.all_configs()]
     counts = Counter(found.status for _, found in runs)
-    if not trains and counts["current"] < len(runs):
-        lacking = "; ".join(_spelled(status, runs) for status in ("missing", "stale", "damaged") if counts[status])
-        raise RecordError(
-            f"the book of profile {profile.name} needs {len(runs)} recorded runs, and {lacking}; "
-            f"`make reproduce PROFILE={profile.name}` trains them"
-        )
+    if not trains:
+        _refuse_incomplete(profile, profile.name, runs)
+    _check_shown(profile)
     here = sum(found.path.parent == runs_dir() for _, found in runs)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     where = summary if trains else f"{here} made here, {len(runs) - here} recorded in {results_dir().name}/"
@@ -150,6 +148,28 @@ def _check_records(profile: Profile, *, trains: bool) -> None:
         if found.status == "damaged":
             set_aside(found.path)
         write_receipt(config, found)
+
+
+def _check_shown(profile: Profile) -> None:
+    """Write the receipts of the runs that a profile shows of others, from the records in the repository."""
+    shown = [(arm.shown, config) for name, arm in profile.arms.items() if arm.shown for config in profile.configs(name)]
+    for other in dict.fromkeys(name for name, _ in shown):
+        runs = [(config, find(config)) for name, config in shown if name == other]
+        _refuse_incomplete(profile, other, runs)
+        print(f"  and shows {len(runs)} runs of profile {other}", flush=True)
+        for config, found in runs:
+            write_receipt(config, found)
+
+
+def _refuse_incomplete(profile: Profile, training: str, runs: Sequence[tuple[RunConfig, Found]]) -> None:
+    """Refuse runs without current records, naming the profile that trains them."""
+    counts = Counter(found.status for _, found in runs)
+    if counts["current"] < len(runs):
+        lacking = "; ".join(_spelled(status, runs) for status in ("missing", "stale", "damaged") if counts[status])
+        raise RecordError(
+            f"the book of profile {profile.name} needs {len(runs)} recorded runs, and {lacking}; "
+            f"`make reproduce PROFILE={training}` trains them"
+        )
 
 
 def _spelled(status: str, runs: Sequence[tuple[RunConfig, Found]]) -> str:
