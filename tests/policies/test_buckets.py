@@ -36,7 +36,7 @@ def test_short_rows_stay_together():
 def test_the_gradient_in_buckets_is_that_of_the_whole_batch():
     tokenizer = make_tokenizer(COUNTDOWN)
     torch.manual_seed(0)
-    model = make_model("m3", tokenizer)
+    model = make_model("sm3", tokenizer)
     rng = random.Random(0)
     texts = [COUNTDOWN.demonstration("standard", 0, index, rng, clean=True) for index in range(24)]
     batch = base._encode(tokenizer, texts)

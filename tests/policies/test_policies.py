@@ -60,7 +60,7 @@ def test_tokenizer_is_one_token_a_character_and_round_trips(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "millions"), [("xs", 0.033), ("s", 0.13), ("sm", 0.30), ("m", 0.53), ("m3", 0.64), ("l", 2.1), ("xl", 8.4)]
+    ("size", "millions"), [("xs", 0.033), ("s", 0.13), ("sm", 0.30), ("sm3", 0.36), ("m", 0.53), ("l", 2.1), ("xl", 8.4)]
 )
 def test_sizes(size, millions):
     with torch.device("meta"):
@@ -69,9 +69,9 @@ def test_sizes(size, millions):
 
 
 def test_an_unknown_size_names_the_known_ones():
-    with pytest.raises(ConfigError, match="'xxl' is unknown; the sizes are xs, s, sm, m, m3, l, xl"):
+    with pytest.raises(ConfigError, match="'xxl' is unknown; the sizes are xs, s, sm, sm3, m, l, xl"):
         make_model("xxl", make_tokenizer(ARITHMETIC))
-    assert list(SIZES) == ["xs", "s", "sm", "m", "m3", "l", "xl"]
+    assert list(SIZES) == ["xs", "s", "sm", "sm3", "m", "l", "xl"]
 
 
 def test_training_a_base_repeats_and_follows_its_seed():

@@ -1,5 +1,6 @@
 """Profiles: those that ship, which layer decides a field, and what a bad file is answered with."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["smoke", "cpu", "gpu", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "cpu", "countdown", "gpu", "paper"])
 def test_profiles_that_ship(name, tmp_path):
     profile = load_profile(name)
-    assert profile.name == name and profile.description and "grpo" in profile.arms
+    assert profile.name == name and profile.description and profile.arms
     configs = profile.all_configs()
     assert len(configs) == sum(len(arm.seeds) for arm in profile.arms.values()) == len(set(configs))
     assert {config.base for config in configs} <= {*profile.bases, *SHIPPED} <= set(RECIPES)
@@ -116,12 +117,50 @@ def test_seeds_take_several_bases_in_turn(folder):
         load_profile("two")
 
 
+def test_a_profile_shows_the_runs_of_another_and_trains_none_of_them(folder):
+    (folder / "profiles" / "whole.yaml").write_text(
+        "description: More.\nbase: [m, xs]\nseeds: [0, 1]\nshows: [two]\ngroups: {rest: {}}\n"
+    )
+    whole, two = load_profile("whole"), load_profile("two")
+    assert {name: arm.shown for name, arm in whole.arms.items()} == {
+        "more": None, "grpo": "two", "high": "two", "once": "two", "twice": "two",
+    }  # fmt: skip
+    for arm in two.arms:
+        assert whole.configs(arm) == two.configs(arm)
+    assert [config.base for config in whole.configs("more")] == ["m", "xs"]
+    assert [config.arm for config in whole.own.all_configs()] == ["more", "more"]
+    assert two.own == two
+    # What is shown is another's own, and not what that one shows in its turn.
+    (folder / "profiles" / "third.yaml").write_text(
+        "description: Only shows.\nbase: s\nseeds: [0]\nshows: [whole]\ngroups: {}\n"
+    )
+    assert list(load_profile("third").arms) == ["more"]
+
+
+@pytest.mark.parametrize(
+    ("shows", "message"),
+    [
+        ("[three]", "shows: 'three' is no other profile; those are two, whole"),
+        ("[whole]", "shows: 'whole' is no other profile"),
+        ("[two]", "shows: profile 'two' has the arm 'grpo', which this one has itself"),
+    ],
+)
+def test_a_profile_cannot_show_what_is_not_there_or_its_own(folder, shows, message):
+    (folder / "profiles" / "whole.yaml").write_text(
+        f"description: More.\nbase: s\nseeds: [0]\nshows: {shows}\ngroups: {{main: {{}}}}\n"
+    )
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_profile("whole")
+
+
 def test_claims_of_the_study_have_seeds_enough():
     cpu, smoke = load_profile("cpu"), load_profile("smoke")
     assert list(cpu.arms) == list(smoke.arms)
+    assert {arm.shown for arm in smoke.arms.values()} == {None}
+    assert {arm.group for arm in cpu.arms.values() if arm.shown} == {"search", "selection"}
     assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
     assert min(len(arm.seeds) for arm in cpu.arms.values()) >= 2
-    assert profile_names() == ["colab", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "smoke"]
+    assert profile_names() == ["colab", "countdown", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "smoke"]
 
 
 def test_arms_of_one_comparison_see_as_many_rollouts():

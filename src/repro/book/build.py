@@ -31,6 +31,7 @@ from repro.book import (
     parts,
     plain,
     records,
+    regime,
 )
 from repro.book.notebook import blank
 from repro.book.panels import Panel
@@ -117,6 +118,7 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
         "overhead.md": parts.overhead(),
         "estimates.md": parts.estimates(),
         "printed.md": parts.printed(ledger),
+        "regime.md": regime.table(runs),
         "machines.md": fragments.machines(profile, findings),
         "config.md": fragments.settings(runs),
         "strategies.md": fragments.strategies(),

@@ -88,6 +88,14 @@ NAMES = {
     "kl_cov_fraction_05": "KL-Cov, 5 % of tokens",
     "clip_cov_fraction_0002": "Clip-Cov, 0.02 % of tokens",
     "clip_cov_fraction_02": "Clip-Cov, 2 % of tokens",
+    "kl_cov_wide": "KL-Cov, wide",
+    "clip_cov_wide": "Clip-Cov, wide",
+    "select_covariance": "Largest covariance",
+    "select_random": "Random",
+    "select_random_positive": "Random, right answers",
+    "select_rare": "Rarest, wrong answers",
+    "select_entropy": "Highest entropy",
+    "select_steer": "STEER's score",
     "kl_cov_clip_20": "KL-Cov, clip 0.2",
     "kl_cov_clip_28": "KL-Cov, clip 0.2 and 0.28",
     "kl_cov_clip_two": "KL-Cov, clip [0, 2]",
@@ -109,7 +117,7 @@ NAMES = {
     "bonus_target_30": "Entropy bonus held at 0.3 nat",
 }
 # What the front and the back of an arm's label stand for.
-_WORLDS = {"explore_": "something to explore", "single_": "a single strategy"}
+_WORLDS = {"explore_": "something to explore", "single_": "a single strategy", "search_": "Countdown"}
 _UPDATES = {"_u1": "1 update a rollout", "_u2": "2 updates a rollout", "_u4": "4 updates a rollout"}
 
 

@@ -54,12 +54,23 @@ def spent(profile: Profile, runs: Sequence[Run]) -> str:
                 f"{sum(minutes):.0f}",
             )
         )
-    total = sum(run.provenance["seconds"] for run in runs) / 3600
+    trained_by: dict[str, list[Run]] = {}
+    for run in runs:
+        trained_by.setdefault(profile.arms[run.config.arm].shown or profile.name, []).append(run)
+    sums = [
+        f"{len(members)} runs of the profile `{name}`, {_hours(members):.1f} hours of one core in all."
+        for name, members in trained_by.items()
+    ]
     header = ("Group", "Arms", "Runs", "Minutes a run", "Minutes in all")
     return (
-        f"{len(runs)} runs of the profile `{profile.name}`, {total:.1f} hours of one core in all.\n\n"
+        " ".join(sums)
+        + "\n\n"
         + fragments.list_table(header, rows, "spent")
     )
+
+
+def _hours(runs: Sequence[Run]) -> float:
+    return sum(run.provenance["seconds"] for run in runs) / 3600
 
 
 def overhead() -> str:

@@ -33,6 +33,8 @@ GROUPS = {
     "updates": "Updates per rollout",
     "explore": "Something to explore",
     "single": "A single strategy",
+    "search": "Countdown: the methods and their baselines",
+    "selection": "Countdown: which tokens, at one dose",
 }
 # What a first look at a run needs; the Parquet file has the other metrics too.
 CORE = (

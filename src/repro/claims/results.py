@@ -95,7 +95,7 @@ def section(profile: str, findings: Sequence[Finding]) -> str:
         ClaimError: the template names a sub-claim that there is not, or says in words what the findings do not.
     """
     loaded = load_profile(profile)
-    counts = [len(arm.seeds) for arm in loaded.arms.values()]
+    counts = [len(arm.seeds) for arm in loaded.own.arms.values()]
     study = SimpleNamespace(
         profile=profile,
         runs=sum(counts),

@@ -32,7 +32,7 @@ RECIPES = {
     **{f"countdown_{seed}": replace(_COUNTDOWN, seed=seed) for seed in range(3)},
 }
 
-SHIPPED = ("xs", "s", "sm", "m", "explore", "single")
+SHIPPED = ("xs", "s", "sm", "m", "explore", "single", "countdown_0", "countdown_1", "countdown_2")
 """The bases that the profiles need and that come with the repository."""
 
 

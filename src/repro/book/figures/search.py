@@ -1,0 +1,179 @@
+"""Figures of the second testbed, Countdown.
+
+Every function takes the runs of all arms by the name of the arm, and uses those that it needs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from repro.book import looks
+from repro.book.figures import style
+from repro.book.figures.style import Arms
+from repro.claims import load_ledger, spell
+from repro.claims.curves import curves as seed_curves
+from repro.claims.curves import end_level, paired
+from repro.claims.measures.search import primary_tests
+
+PLAIN = "search_grpo8"
+SHOWN = (
+    PLAIN,
+    "search_clip_higher",
+    "search_unclipped",
+    "search_kl_cov_wide",
+    "search_clip_two",
+    "search_clip_cov_wide",
+    "search_grpo8_slow",
+)
+CONTRASTS = (
+    ("search_kl_cov_wide", "search_unclipped"),
+    ("search_kl_cov", "search_unclipped"),
+    ("search_clip_cov_wide", "search_clip_two"),
+    ("search_clip_cov", "search_clip_two"),
+    ("search_unclipped", PLAIN),
+    ("search_clip_two", PLAIN),
+    ("search_clip_higher", PLAIN),
+    ("search_grpo8_slow", PLAIN),
+)
+WITHOUT = "search_clip_two"
+SELECTORS = (
+    "select_covariance",
+    "select_rare",
+    "select_steer",
+    "select_entropy",
+    "select_random_positive",
+    "select_random",
+)
+_QUANTITIES = {"entropy": ("Entropy (nat)", 1), "accuracy": ("Accuracy (%)", 100), "length": ("Response (tokens)", 1)}
+
+
+def window() -> float:
+    """The last part of training that "at the end" is, a fraction: the ledger's."""
+    return load_ledger().argument("search_fixes", "window")
+
+
+@style.styled("y")
+def curves(arms: Arms) -> Figure:
+    """Entropy, accuracy and length of responses by rollout."""
+    figure, panels = style.panels(3, 8.4)
+    for axes, (quantity, (title, factor)) in zip(panels, _QUANTITIES.items(), strict=True):
+        for arm in SHOWN:
+            look, updates = looks.look(arm), arms[arm][0].config.updates_per_rollout
+            table = seed_curves(arms[arm], quantity)
+            table = table.assign(step=table["step"] / updates, **{quantity: factor * table[quantity]})
+            style.draw_runs(axes, table, quantity, look.colour, look.title, look.line)
+        axes.set_title(title)
+    style.stacked(panels, "Rollout")
+    style.legend_below(figure, panels[0])
+    return figure
+
+
+def curves_caption(arms: Arms) -> str:
+    """Caption of `curves`."""
+    config, n = arms[PLAIN][0].config, len(arms[PLAIN])
+    return (
+        "Entropy (entropy/response_mean, nat), validation accuracy (mean@"
+        f"{config.eval_samples} at T = {config.eval_temperature:g}, per cent) and length of sampled responses (tokens) "
+        f"on Countdown, {config.updates_per_rollout} updates a rollout. The methods have their wider dose. Thin lines: "
+        f"{style.seeds(n)} on {len({run.config.base for run in arms[PLAIN]})} base policies; thick: mean; "
+        f"{style.interval(n, 'pointwise band')}."
+    )
+
+
+def _gaps(arms: Arms, arm: str, baseline: str, quantity: str) -> np.ndarray:
+    """Level at the end of `arm` against the baseline's of the same seed: a ratio of entropies, points of accuracy."""
+    levels = np.array(
+        [[end_level(run, quantity, window()) for run in runs] for runs in paired(arms[baseline], arms[arm])]
+    )
+    return levels[:, 1] / levels[:, 0] if quantity == "entropy" else 100 * (levels[:, 1] - levels[:, 0])
+
+
+def _draw_gaps(axes: Axes, arms: Arms, contrasts: Sequence[tuple[str, str]], quantity: str) -> None:
+    for place, (arm, baseline) in enumerate(contrasts):
+        gaps = _gaps(arms, arm, baseline, quantity)
+        axes.plot(gaps.mean(), place, marker="|", markersize=14, color=looks.look(arm).colour)
+        style.draw_seeds(axes, place, gaps, looks.look(arm).colour, width=3)
+    axes.axvline(1 if quantity == "entropy" else 0, color="0.3", linewidth=1)
+
+
+@style.styled("x")
+def contrasts(arms: Arms) -> Figure:
+    """Each method against GRPO with its own clip, and the baselines against plain GRPO."""
+    figure, panels = style.panels(2, 8.4)
+    for axes, (quantity, title) in zip(
+        panels, {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}.items(), strict=True
+    ):
+        _draw_gaps(axes, arms, CONTRASTS, quantity)
+        style.name_rows(axes, [f"{_short(arm)}\nover {_short(baseline)}" for arm, baseline in CONTRASTS])
+        axes.tick_params(axis="y", labelsize="small")
+        axes.set_title(title)
+    return figure
+
+
+def _short(arm: str) -> str:
+    return looks.name(arm).removesuffix(", Countdown")
+
+
+def contrasts_caption(arms: Arms) -> str:
+    """Caption of `contrasts`."""
+    return (
+        f"Levels over the last {style.part(window())} of training against a baseline's of the same seed. Circles: "
+        f"{style.seeds(len(arms[PLAIN]))}; tick: mean; line: {style.INTERVAL} of the mean. 'Wide' is the dose that "
+        "takes 8 % of all positive covariance; the other is one token a response."
+    )
+
+
+@style.styled("x")
+def selection(arms: Arms) -> Figure:
+    """Six criteria of selection at equal removed gradient, against the same clip with nothing removed."""
+    figure, panels = style.panels(2, 6.4)
+    pairs = [(arm, WITHOUT) for arm in SELECTORS]
+    for axes, (quantity, title) in zip(
+        panels,
+        {"entropy": "Entropy at the end, over none removed", "accuracy": "Accuracy at the end, minus none (points)"}.items(),
+        strict=True,
+    ):
+        _draw_gaps(axes, arms, pairs, quantity)
+        style.name_rows(axes, [_short(arm) for arm in SELECTORS])
+        axes.set_title(title)
+    return figure
+
+
+def selection_caption(arms: Arms) -> str:
+    """Caption of `selection`, with how many tokens each criterion took."""
+    shares = [
+        f"{looks.name(arm)} {100 * np.mean([run.metrics['selected/fraction'].mean() for run in arms[arm]]):.2g} %"
+        for arm in SELECTORS
+    ]
+    dose = arms[SELECTORS[0]][0].config.trainer["entropy_control_fraction"]
+    return (
+        f"Each criterion takes tokens until {100 * dose:g} % of the norm of the policy gradient is gone, and these lose "
+        f"their gradient. Levels over the last {style.part(window())} of training against GRPO with ratios in [0, 2] and "
+        f"nothing removed, same seed; {style.seeds(len(arms[SELECTORS[0]]))}; tick: mean; line: {style.INTERVAL} of the "
+        f"mean. Tokens taken, of all: {', '.join(shares)}."
+    )
+
+
+def tests_table(arms: Arms) -> pd.DataFrame:
+    """The primary comparisons with their p-values, to show."""
+    claim = load_ledger().claim("search_fixes")
+    rows = []
+    for one in primary_tests(arms).itertuples():
+        part = claim.part(one.subclaim)
+        rows.append(
+            {
+                "Primary comparison": part.title,
+                "Seeds": str(one.n),
+                "p": _chance(one.p),
+                "After Holm": _chance(one.holm),
+                "Seen with 80 % power": "" if np.isnan(one.detectable) else spell(one.detectable, part.unit),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _chance(p: float) -> str:
+    return "" if np.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"

@@ -1,0 +1,60 @@
+"""Claim 4 on the second testbed: its primary comparisons as one family of tests."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from repro.analysis.holm import holm
+from repro.claims.curves import end_level, paired
+from repro.claims.measures.fixes import minimum_detectable
+from repro.claims.reading import load_ledger
+from repro.runs import Run
+
+PRIMARY = ("search_kl_accuracy", "search_clip_accuracy", "search_kl_entropy", "search_clip_entropy")
+"""Sub-claims of `search_fixes` that are tested together."""
+
+
+def primary_tests(arms: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """The primary comparisons of `search_fixes`, each against no difference, paired by seed.
+
+    Accuracies are compared by their differences, entropies by those of their logarithms: levels at the end of training,
+    as the ledger's measures take them.
+
+    Returns:
+        A row per sub-claim: `subclaim`, `n`, `p` (two-sided, Student's t), `holm` (adjusted for all of them), and
+        `detectable`, the difference that so many seeds see with 80 % power: a fraction of accuracy, or a ratio of
+        entropies. The last three are NaN where there are fewer than two seeds.
+    """
+    rows = []
+    for name in PRIMARY:
+        part = load_ledger().claim("search_fixes").part(name)
+        quantity = "entropy" if part.measure == "entropy_ratio" else "accuracy"
+        levels = np.array(
+            [
+                [end_level(run, quantity, part.arguments["window"]) for run in runs]
+                for runs in paired(*(arms[arm] for arm in part.arms))
+            ]
+        )
+        levels = np.log(levels) if quantity == "entropy" else levels
+        gaps = levels[:, 1] - levels[:, 0]
+        p, smallest = np.nan, np.nan
+        if len(gaps) > 1:
+            p, smallest = float(stats.ttest_1samp(gaps, 0).pvalue), minimum_detectable(gaps)
+        rows.append((name, len(gaps), p, float(np.exp(smallest)) if quantity == "entropy" else smallest))
+    table = pd.DataFrame(rows, columns=["subclaim", "n", "p", "detectable"])
+    table.insert(3, "holm", holm(table["p"]) if table["p"].notna().all() else np.nan)
+    return table
+
+
+def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
+    """What the page says of the runs beside the ledger's findings, in words by name."""
+    plain = arms["search_grpo8"]
+    config = plain[0].config
+    return {
+        "rollouts": str(config.max_steps // config.updates_per_rollout),
+        "seeds": str(len(plain)),
+        "bases": str(len({run.config.base for run in plain})),
+        "minutes": f"{np.mean([run.provenance['seconds'] for run in plain]) / 60:.1f}",
+    }
