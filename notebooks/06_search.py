@@ -41,6 +41,7 @@ ids = (
     "regime",
     "search_collapse",
     "search_law",
+    "search_covariance",
     "search_fixes",
     "search_room",
     "search_selection",
@@ -60,7 +61,8 @@ runs = [run for group in arms.values() for run in group]
 for seed in {run.config.seed for run in runs}:
     beside = [run for run in runs if run.config.seed == seed]
     assert len({run.config.base_sha256 for run in beside}) == 1, seed
-    assert len({run.config.max_steps for run in beside}) == 1, seed
+    compared = [run for run in beside if run.config.arm != "search_probe"]
+    assert len({run.config.max_steps for run in compared}) == 1, seed
 for run in runs:
     assert run.config.trainer["filter_groups"], run.name
     assert run.evaluations["step"].max() == run.config.max_steps, run.name

@@ -157,7 +157,7 @@ def test_claims_of_the_study_have_seeds_enough():
     cpu, smoke = load_profile("cpu"), load_profile("smoke")
     assert list(cpu.arms) == list(smoke.arms)
     assert {arm.shown for arm in smoke.arms.values()} == {None}
-    assert {arm.group for arm in cpu.arms.values() if arm.shown} == {"search", "selection"}
+    assert {arm.group for arm in cpu.arms.values() if arm.shown} == {"search", "selection", "search_probe"}
     assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
     assert min(len(arm.seeds) for arm in cpu.arms.values()) >= 2
     assert profile_names() == ["colab", "countdown", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "smoke"]

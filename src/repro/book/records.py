@@ -34,6 +34,7 @@ GROUPS = {
     "explore": "Something to explore",
     "single": "A single strategy",
     "search": "Countdown: the methods and their baselines",
+    "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, at one dose",
 }
 # What a first look at a run needs; the Parquet file has the other metrics too.

@@ -56,5 +56,4 @@ def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
         "rollouts": str(config.max_steps // config.updates_per_rollout),
         "seeds": str(len(plain)),
         "bases": str(len({run.config.base for run in plain})),
-        "minutes": f"{np.mean([run.provenance['seconds'] for run in plain]) / 60:.1f}",
     }

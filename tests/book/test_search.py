@@ -1,0 +1,115 @@
+"""The second testbed's figures, tests and table of the regime, on hand-made runs."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from repro.analysis.holm import holm
+from repro.book import display, regime
+from repro.book.figures import search as figures
+from repro.claims.curves import end_level
+from repro.claims.measures import search as measures
+
+ARMS = dict.fromkeys(
+    [*figures.SHOWN, *figures.SELECTORS, *(arm for pair in figures.CONTRASTS for arm in pair), "grpo8"]
+)
+KEPT = {"search_kl_cov_wide": 1.5, "search_clip_cov_wide": 1.02}
+
+
+@pytest.fixture
+def arms(make_run):
+    rng = np.random.default_rng(0)
+
+    def runs(arm):
+        for seed in range(4):
+            level = 0.1 * KEPT.get(arm, 1) * np.exp(0.02 * rng.normal())
+            gain = 0.3 + 0.02 * rng.normal() + 0.2 * (arm == "search_clip_cov_wide")
+            made = make_run(
+                seed,
+                entropy=lambda x, level=level: level + 0.4 * np.exp(-9 * x),
+                accuracy=lambda x, gain=gain: 0.2 + gain * (1 - np.exp(-5 * x)),
+                steps_per_generation=8,
+                arm=arm,
+                base=f"countdown_{seed % 3}",
+                trainer={"filter_groups": True, "entropy_control_fraction": 0.1},
+            )
+            made.metrics["completions/mean_length"] = 60.0
+            made.metrics["completions/clipped_ratio"] = 0.01
+            made.metrics["frac_reward_zero_std"] = 0.0
+            made.metrics["selected/fraction"] = 0.03
+            for fraction, value in ((0.0002, 5.0), (0.002, 3.0), (0.02, 1.5)):
+                made.metrics[f"covariance/top_{fraction:g}"] = value
+            made.evaluations["accuracy/greedy"] = made.evaluations["accuracy/mean"] + 0.1
+            made.evaluations["accuracy/pass@64"] = 0.95
+            yield made
+
+    return {arm: list(runs(arm)) for arm in ARMS}
+
+
+def test_primary_tests_are_paired_and_corrected_together(arms):
+    found = measures.primary_tests(arms).set_index("subclaim")
+    assert tuple(found.index) == measures.PRIMARY and (found["n"] == 4).all()
+
+    def levels(arm, quantity):
+        return np.array([end_level(run, quantity, 1 / 8) for run in arms[arm]])
+
+    pairs = {
+        "search_kl_accuracy": (levels("search_kl_cov_wide", "accuracy"), levels("search_unclipped", "accuracy")),
+        "search_clip_accuracy": (levels("search_clip_cov_wide", "accuracy"), levels("search_clip_two", "accuracy")),
+        "search_kl_entropy": tuple(np.log(levels(arm, "entropy")) for arm in ("search_kl_cov_wide", "search_unclipped")),
+        "search_clip_entropy": tuple(
+            np.log(levels(arm, "entropy")) for arm in ("search_clip_cov_wide", "search_clip_two")
+        ),
+    }
+    expected = {name: stats.ttest_rel(*pair).pvalue for name, pair in pairs.items()}
+    assert found["p"].to_dict() == pytest.approx(expected)
+    np.testing.assert_allclose(found["holm"], holm(list(expected.values())))
+    assert found.loc["search_kl_entropy", "holm"] < 0.01 < found.loc["search_kl_accuracy", "holm"]
+    assert found.loc["search_clip_accuracy", "holm"] < 0.01
+    # What could be seen is a ratio of entropies, and a difference of accuracies.
+    assert 1 < found.loc["search_kl_entropy", "detectable"] < 1.2
+    assert 0 < found.loc["search_kl_accuracy", "detectable"] < 0.2
+
+
+def test_one_seed_has_no_chance_to_give(arms):
+    single = {arm: runs[:1] for arm, runs in arms.items()}
+    assert measures.primary_tests(single)[["p", "holm", "detectable"]].isna().all(axis=None)
+    assert (figures.tests_table(single)[["p", "After Holm", "Seen with 80 % power"]] == "").all(axis=None)
+    figures.contrasts(single).draw_without_rendering()
+
+
+def test_rows_are_ratios_and_differences_of_the_same_seed(arms):
+    entropy, accuracy = figures.contrasts(arms).axes
+    gaps = [line for line in entropy.lines if line.get_marker() == "o"]
+    over = [
+        end_level(one, "entropy", 1 / 8) / end_level(other, "entropy", 1 / 8)
+        for one, other in zip(arms["search_kl_cov_wide"], arms["search_unclipped"], strict=True)
+    ]
+    np.testing.assert_allclose(gaps[0].get_xdata(), over)
+    labels = [label.get_text() for label in accuracy.get_yticklabels()]
+    assert labels[0] == "KL-Cov, wide\nover GRPO, no clip"
+    assert len(labels) == len(figures.CONTRASTS)
+    rows = [label.get_text() for label in figures.selection(arms).axes[0].get_yticklabels()]
+    assert rows[:2] == ["Largest covariance", "Rarest, wrong answers"]
+
+
+def test_captions_and_tables_say_n_and_dose(arms):
+    assert "n = 4 seeds on 3 base policies" in figures.curves_caption(arms)
+    assert "10 % of the norm" in figures.selection_caption(arms)
+    assert "Largest covariance 3 %" in figures.selection_caption(arms)
+    shown = figures.tests_table(arms)
+    assert list(shown["Seeds"]) == ["4"] * 4
+    assert measures.describe(arms)["bases"] == "3"
+    for figure in (figures.curves(arms), figures.contrasts(arms), figures.selection(arms)):
+        assert figure.get_figwidth() <= 5
+        assert display.svg(figure) == display.svg(figure)
+
+
+def test_the_regime_sets_the_worlds_side_by_side(arms):
+    text = regime.table([run for runs in arms.values() for run in runs])
+    assert "Paper, 7B" in text and "Chained arithmetic" in text and "Countdown" in text
+    assert "Countdown: 4 seeds on 3 base policies" in text
+    assert "95 %" in text and "5.654 (Table 1)" in text
+    alone = regime.table(arms["search_grpo8"])
+    assert "Chained arithmetic" not in alone
+    assert regime.table(arms["search_unclipped"]) == ""
