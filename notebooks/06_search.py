@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Measuring on Countdown
 #
-# The measurements on the second testbed: policies that search aloud for a way to reach a target from four or five numbers.
+# The measurements on the second testbed: policies that search aloud for a way to reach a target from four numbers.
 # The gates that plain GRPO had to meet first, the claims again, and six criteria of selection at one dose.
 #
 # Runs are read from their records. A run that is not recorded yet is trained here first, which takes minutes each.

@@ -77,7 +77,7 @@ def test_the_harder_split_is_evaluated_first_and_last(untrained):
     assert evaluations["step"].tolist() == [0, 1, 2, 3]
     assert evaluations["accuracy/mean"].notna().all()
     assert evaluations["harder/accuracy/mean"].notna().tolist() == [True, False, False, True]
-    assert "harder/accuracy/level_6" in evaluations and "accuracy/level_6" not in evaluations
+    assert "harder/accuracy/level_5" in evaluations and "accuracy/level_5" not in evaluations
 
 
 def test_filtered_rollouts_have_prompts_of_their_own(untrained):

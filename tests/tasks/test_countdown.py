@@ -161,24 +161,25 @@ def test_moves_by_hand():
 def test_problems_are_pinned_and_solvable():
     # A change of the generator would silently give every recorded run another task.
     assert COUNTDOWN.problem("train", 0, 0).prompt == "17 6 12 3 -> 44 :"
-    assert COUNTDOWN.problem("validation", 0, 0).prompt == "16 19 18 8 14 -> 11 :"
-    assert COUNTDOWN.problem("harder", 0, 0).prompt == "7 8 1 13 11 9 -> 20 :"
-    for split, levels in (("train", {4, 5}), ("validation", {4, 5}), ("harder", {6})):
+    assert COUNTDOWN.problem("validation", 0, 0).prompt == "6 14 18 12 -> 38 :"
+    assert COUNTDOWN.problem("harder", 0, 0).prompt == "4 3 6 17 1 -> 76 :"
+    for split, levels in (("train", {4}), ("validation", {4}), ("harder", {5})):
         made = [COUNTDOWN.problem(split, 3, index) for index in range(200)]
         assert {problem.level for problem in made} == levels
         for problem in made[:50]:
             assert problem.target in reachable(tuple(sorted(problem.numbers)))
             assert problem.target not in problem.numbers
             assert Problem.parse(problem.answer) == problem
-    levels = [COUNTDOWN.problem("train", 1, index).level for index in range(2000)]
-    assert 0.26 < levels.count(5) / 2000 < 0.34
+    mixed = CountdownTask(levels=((3, 30), (4, 70)))
+    levels = [mixed.problem("train", 1, index).level for index in range(2000)]
+    assert 0.26 < levels.count(3) / 2000 < 0.34
     # A base policy begins with shorter ones.
     prompts = {
         clean: [COUNTDOWN.demonstration("standard", 0, index, random.Random(0), clean=clean)[0] for index in range(200)]
         for clean in (True, False)
     }
     sizes = {clean: {len(prompt.split(" ")) - 3 for prompt in each} for clean, each in prompts.items()}
-    assert sizes == {True: {3, 4}, False: {4, 5}}
+    assert sizes == {True: {3, 4}, False: {4}}
     numbers = [number for index in range(2000) for number in COUNTDOWN.problem("train", 1, index).numbers]
     assert set(numbers) == set(range(1, 21))
 

@@ -121,8 +121,8 @@ def contrasts_caption(arms: Arms) -> str:
     """Caption of `contrasts`."""
     return (
         f"Levels over the last {style.part(window())} of training against a baseline's of the same seed. Circles: "
-        f"{style.seeds(len(arms[PLAIN]))}; tick: mean; line: {style.INTERVAL} of the mean. 'Wide' is the dose that "
-        "takes 8 % of all positive covariance; the other is one token a response."
+        f"{style.seeds(len(arms[PLAIN]))}; tick: mean; line: {style.INTERVAL} of the mean. 'Wide' is ten times "
+        "the paper's fraction, for KL-Cov one token a response; the other is the paper's."
     )
 
 

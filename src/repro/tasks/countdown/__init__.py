@@ -44,8 +44,8 @@ class CountdownTask:
         ConfigError: for shares that do not sum to 100, or numbers that the language lacks.
     """
 
-    levels: tuple[tuple[int, int], ...] = ((4, 70), (5, 30))
-    harder_levels: tuple[tuple[int, int], ...] = ((6, 100),)
+    levels: tuple[tuple[int, int], ...] = ((4, 100),)
+    harder_levels: tuple[tuple[int, int], ...] = ((5, 100),)
     first_levels: tuple[tuple[int, int], ...] = ((3, 30), (4, 70))
     low: int = 1
     high: int = 20
