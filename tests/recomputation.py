@@ -89,6 +89,13 @@ def early_rmse(record: Record) -> float:
     return float(np.sqrt(((b - a * x[~early] - reward[~early]) ** 2).mean()))
 
 
+def explained(record: Record) -> float:
+    """Share of the variance of accuracy that the law, fitted to the whole run, explains."""
+    step, reward = accuracy(record)
+    x = np.exp(np.interp(step, *entropy(record)))
+    return float(np.corrcoef(x, reward)[0, 1] ** 2)
+
+
 def curves_alike(record: Record) -> float:
     probe = record.table("probe").sort_values("step")
     width = round(len(probe) / 16)
@@ -105,6 +112,20 @@ def end(record: Record, steps: int) -> float:
     step, reward = accuracy(record)
     known = step <= steps
     return level((step[known], reward[known]), steps * 7 / 8, steps)
+
+
+def last(record: Record, column: str) -> float:
+    return float(record.table("evaluations").sort_values("step")[column].iloc[-1])
+
+
+def entropy_gaps(method: dict[int, Record], baseline: dict[int, Record]) -> list[float]:
+    """Logarithms of the ratios of entropies over the last eighth, a seed each."""
+    ends = [
+        [level(entropy(record), record.steps * 7 / 8, record.steps) for record in (method[seed], baseline[seed])]
+        for seed in method
+        if seed in baseline
+    ]
+    return [float(np.log(one / other)) for one, other in ends]
 
 
 def added(method: dict[int, Record], baseline: dict[int, Record]) -> list[float]:
@@ -124,6 +145,24 @@ def primary() -> Iterator[tuple[str, list[float]]]:
     ):
         pair = (records(arm=f"{prefix}{arm}") for arm in (mine, own))
         yield f"{claim}/{prefix}{mine}{'' if prefix else '_accuracy'}", added(*pair)
+    plain, kl_cov, unclipped, probe = (
+        records(arm=f"search_{arm}", task="countdown") for arm in ("grpo8", "kl_cov_wide", "unclipped", "probe")
+    )
+    yield "regime/gate_room", [last(one, "accuracy/pass@64") - last(one, "accuracy/mean") for one in plain.values()]
+    yield "search_collapse/search_entropy_twelfth", [entropy_twelfth(record) for record in plain.values()]
+    yield "search_law/search_fit_r2", [explained(record) for record in plain.values()]
+    yield "search_covariance/search_curves_alike", [curves_alike(record) for record in probe.values()]
+    yield "search_fixes/search_kl_accuracy", added(kl_cov, unclipped)
+    yield (
+        "search_room/search_kl_pass_64",
+        [last(kl_cov[seed], "accuracy/pass@64") - last(unclipped[seed], "accuracy/pass@64") for seed in kl_cov],
+    )
+
+
+def ratios() -> Iterator[tuple[str, list[float]]]:
+    """Primary sub-claim that is a ratio of entropies, and the logarithm for each seed."""
+    chosen, random = (records(arm=f"select_{arm}", task="countdown") for arm in ("covariance", "random"))
+    yield "search_selection/selection_random", entropy_gaps(chosen, random)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from repro import claims
@@ -23,6 +24,14 @@ def test_the_primary_numbers_are_those_of_the_parquet_files(findings):
         assert (findings[name].estimate, findings[name].low, findings[name].high) == pytest.approx(
             (mean, low, high), abs=1e-5
         ), name
+
+
+def test_ratios_are_those_of_the_parquet_files(findings):
+    ledger = {f"{claim.id}/{claim.primary}" for claim in claims.load_ledger().claims}
+    for name, gaps in recomputation.ratios():
+        assert name in ledger
+        again = np.exp(recomputation.mean_and_interval(gaps))
+        assert (findings[name].estimate, findings[name].low, findings[name].high) == pytest.approx(again, rel=1e-5)
 
 
 def test_nothing_of_the_package_is_used():
