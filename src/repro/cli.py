@@ -357,9 +357,10 @@ def estimate(arguments: argparse.Namespace) -> None:
     from repro.runs.estimate import DEVICES, gpu_seconds, memory, work
 
     profile = load_profile(arguments.profile)
+    wanted = arguments.arm or [arm for arm, one in profile.own.arms.items() if one.seeds]
     rows = [("arm", "runs", "GiB", "sampling", "backward", "update", *(f"min {name}" for name in DEVICES))]
     totals, fits = dict.fromkeys(DEVICES, 0.0), set(DEVICES)
-    for arm in arguments.arm or profile.arms:
+    for arm in wanted:
         configs = profile.configs(arm)
         shape = shape_of(configs[0].base)
         needed = memory(configs[0], shape)

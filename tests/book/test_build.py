@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from repro import claims, paths
-from repro.book import again, display, fragments, links, panels, plain, records
+from repro.book import again, display, fragments, kept, links, panels, plain, records
 from repro.book import build as book
 from repro.book.build import BookError
 from repro.claims import Kind, Verdict
@@ -419,6 +420,49 @@ def test_a_book_with_a_broken_link_does_not_build_each_time_and_the_old_site_sta
         with pytest.raises(BookError, match=r"does not build: .*index\.md:3: WARNING: undefined label: 'nowhere'"):
             book.render(source, site)
         assert (site / "index.html").read_text() == "old"
+
+
+def write(folder, **pages):
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return kept.put(files | {f"{name}.md": text.encode() for name, text in pages.items()}, folder)
+
+
+def test_a_changed_sentence_reads_one_page_and_anything_else_all(tmp_path):
+    source, site = small_book(tmp_path / "book-src", "(here)=\n# Title\n\nOne sentence.\n"), tmp_path / "site"
+    (source / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters: [{file: other}]\n")
+    (source / "_extra").mkdir()
+    (source / "other.md").write_text("# Other\n\n{ref}`here`\n")
+    output = site.with_name(book.OUTPUT)
+
+    def read():
+        book.render(source, site)
+        return {path.stem: path.stat().st_mtime_ns for path in (output / "_build").rglob("*.doctree")}
+
+    first = read()
+    assert write(source, index="(here)=\n# Title\n\nAnother sentence.\n")
+    second = read()
+    assert {name for name in first if first[name] != second[name]} == {"index"}
+    assert "Another sentence." in (site / "index.html").read_text(encoding="utf-8")
+    # The other page would not say that its label is gone, so all is read.
+    for page in ("# Title\n\nAnother sentence.\n", "(here)=\n# Other title\n\nAnother sentence.\n"):
+        assert not write(source, index=page)
+    assert not write(source, new="# New\n")
+    assert write(source)
+    (source / "new.md").unlink()
+    shutil.rmtree(output)
+    (source / "index.md").write_text("# Title\n\nAnother sentence.\n")
+    with pytest.raises(BookError, match="undefined label: 'here'"):
+        book.render(source, site)
+    assert not output.exists()
+
+
+def test_what_other_code_has_built_is_not_gone_on_from(tmp_path, monkeypatch):
+    kept.made(tmp_path)
+    kept.drop_unless_made_by_this(tmp_path)
+    assert tmp_path.is_dir()
+    monkeypatch.setattr(kept, "version", lambda _: "0")
+    kept.drop_unless_made_by_this(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_a_figure_leads_to_what_made_it(claim, recorded, smoke, executed):

@@ -57,9 +57,9 @@ def test_profiles_that_ship(name, tmp_path):
     configs = profile.all_configs()
     assert len(configs) == sum(len(arm.seeds) for arm in profile.arms.values()) == len(set(configs))
     assert {config.base for config in configs} <= {*profile.bases, *SHIPPED} <= set(RECIPES)
-    for arm in profile.arms:
-        args = trainer_config(profile.configs(arm)[0], str(tmp_path))  # the trainer takes it too
-        assert args.max_steps % profile.configs(arm)[0].updates_per_rollout == 0
+    for config in {config.arm: config for config in configs}.values():
+        args = trainer_config(config, str(tmp_path))  # the trainer takes it too
+        assert args.max_steps % config.updates_per_rollout == 0
 
 
 ARMS_OF_PRESETS = {"grpo": "grpo8", "clip-higher": "clip_higher", "clip-cov": "clip_cov", "kl-cov": "kl_cov"}
@@ -153,13 +153,30 @@ def test_a_profile_cannot_show_what_is_not_there_or_its_own(folder, shows, messa
         load_profile("whole")
 
 
+def test_a_planned_group_has_arms_and_no_runs(folder):
+    path = folder / "profiles" / "two.yaml"
+    path.write_text(GOOD.replace("main: {}", "main: {seeds: []}"))
+    profile = load_profile("two")
+    assert "grpo" in profile.arms and profile.configs("grpo") == []
+    assert [config.arm for config in profile.all_configs()] == ["once", "twice"]
+    path.write_text(GOOD.replace("seeds: [3, 5]", "seeds: []"))
+    with pytest.raises(ConfigError, match="seeds"):
+        load_profile("two")
+
+
 def test_claims_of_the_study_have_seeds_enough():
     cpu, smoke = load_profile("cpu"), load_profile("smoke")
     assert list(cpu.arms) == list(smoke.arms)
     assert {arm.shown for arm in smoke.arms.values()} == {None}
-    assert {arm.group for arm in cpu.arms.values() if arm.shown} == {"search", "selection", "search_probe"}
+    assert {arm.group for arm in cpu.arms.values() if arm.shown} == {
+        "search",
+        "search_more",
+        "search_probe",
+        "selection",
+        "selection_more",
+    }
     assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
-    assert min(len(arm.seeds) for arm in cpu.arms.values()) >= 2
+    assert min(len(arm.seeds) for arm in cpu.own.arms.values()) >= 2
     assert profile_names() == ["colab", "countdown", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "smoke"]
 
 

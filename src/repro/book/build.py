@@ -24,6 +24,7 @@ from repro.book import (
     drawing,
     exhibits,
     fragments,
+    kept,
     links,
     looks,
     needs,
@@ -41,6 +42,7 @@ from repro.runs import Run, load
 from repro.runs.profiles import Profile, load_profile
 
 GENERATED = "_generated"
+OUTPUT = "book-out"
 LOG_LINES = 20
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -145,17 +147,15 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
     files |= {f"_extra/exhibits/data/{name}": text.encode() for name, text in exhibits.data(runs).items()}
     files["_config.yml"] = _configured(files["_config.yml"], fragments.shortfall(profile, findings))
     source = folder / "book-src"
-    shutil.rmtree(source, ignore_errors=True)
-    for name, content in files.items():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes(content)
+    if not kept.put(files, source):
+        shutil.rmtree(folder / OUTPUT, ignore_errors=True)
     return source
 
 
 def render(source: Path, site: Path) -> Path:
     """Build `source` with Jupyter Book into `site`, where the old pages stay until the new ones are there.
 
-    All is read anew: that takes a second or two of seven, and what Sphinx keeps of the last time hides its warnings.
+    What is kept of the last build is used again where `repro.book.kept` lets it.
 
     Returns:
         The first page.
@@ -163,25 +163,33 @@ def render(source: Path, site: Path) -> Path:
     Raises:
         BookError: Jupyter Book fails or warns; the message has the warnings.
     """
-    output, old = site.with_name("book-out"), site.with_name("site-old")
-    shutil.rmtree(old, ignore_errors=True)
-    pages = jupyter_book(source, output, "html")
-    _slim(pages)
+    output, new, old = (site.with_name(name) for name in (OUTPUT, "site-new", "site-old"))
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    kept.drop_unless_made_by_this(output)
+    try:
+        pages = jupyter_book(source, output, "html")
+    except BookError:
+        shutil.rmtree(output, ignore_errors=True)
+        raise
+    kept.made(output)
+    shutil.copytree(pages, new)
+    _slim(new)
     if site.exists():
         site.rename(old)
-    pages.rename(site)
-    for leftover in (output, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    new.rename(site)
+    shutil.rmtree(old, ignore_errors=True)
     return site / "index.html"
 
 
 def jupyter_book(source: Path, output: Path, builder: str) -> Path:
-    """Build `source` with one of Jupyter Book's builders into `output`, made anew; return the pages' folder.
+    """Build `source` with one of Jupyter Book's builders into `output`; return the pages' folder.
+
+    Where `output` holds an earlier build, pages that have not changed since are not read again.
 
     Raises:
         BookError: Jupyter Book fails or warns; the message has the warnings.
     """
-    shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     command += ["-n", "-W", "--keep-going", "--quiet", "--path-output", str(output), "--builder", builder]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

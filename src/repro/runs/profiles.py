@@ -3,7 +3,8 @@
 ``configs/arms.yaml`` has the study's arms in groups: what each method changes, and for a group the fields (``run``)
 that its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys are ``description``, ``base``, ``seeds``,
 ``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds``, ``run`` and fields of
-single ``arms`` of its own where they differ. The file's name is the profile's. ``base`` names one base policy, or
+single ``arms`` of its own where they differ. A group with ``seeds: []`` is planned: its criteria are shown, and it has
+no runs. The file's name is the profile's. ``base`` names one base policy, or
 several, which the seeds take in turn: seed k the k-th, so that arms are compared within a base. One of the paper's is
 named as in `repro.policies.published`, which says how it is prompted too.
 
@@ -53,7 +54,7 @@ Fields = dict[str, Any]
 Bases = Annotated[
     list[str], BeforeValidator(lambda names: [names] if isinstance(names, str) else names), AfterValidator(_blocks)
 ]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct)]
 
 
 class _Scale(Checked):
@@ -67,7 +68,7 @@ class _Scale(Checked):
 class _ProfileFile(Checked):
     description: str
     base: Bases
-    seeds: Seeds
+    seeds: Annotated[Seeds, Field(min_length=1)]
     groups: dict[str, _Scale | None]
     run: Fields | None = None
     claims: Annotated[list[str], Field(min_length=1)] | None = None
@@ -181,7 +182,8 @@ def load_profile(name: str) -> Profile:
             )
         for arm, fields in shared.arms.items():
             every = [*layers, fields, changed.get(arm, {})]
-            arms[arm] = Arm(group, tuple(own.seeds or file.seeds), file.base, _joined(source, every))
+            seeds = file.seeds if own.seeds is None else own.seeds
+            arms[arm] = Arm(group, tuple(seeds), file.base, _joined(source, every))
     for other in file.shows:
         if other not in profile_names() or other == name:
             raise ConfigError(f"{source}: shows: {other!r} is no other profile; those are {', '.join(profile_names())}")

@@ -60,7 +60,7 @@ def curves(arms: Arms) -> Figure:
     """Entropy, accuracy and length of responses by rollout."""
     figure, panels = style.panels(3, 8.4)
     for axes, (quantity, (title, factor)) in zip(panels, _QUANTITIES.items(), strict=True):
-        for arm in SHOWN:
+        for arm in _present(arms, SHOWN):
             look, updates = looks.look(arm), arms[arm][0].config.updates_per_rollout
             table = seed_curves(arms[arm], quantity)
             table = table.assign(step=table["step"] / updates, **{quantity: factor * table[quantity]})
@@ -83,6 +83,15 @@ def curves_caption(arms: Arms) -> str:
     )
 
 
+def _present(arms: Arms, names: Sequence[str]) -> list[str]:
+    """Those of some arms that have runs; others may be planned."""
+    return [arm for arm in names if arms[arm]]
+
+
+def _present_pairs(arms: Arms, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [pair for pair in pairs if all(arms[arm] for arm in pair)]
+
+
 def _gaps(arms: Arms, arm: str, baseline: str, quantity: str) -> np.ndarray:
     """Level at the end of `arm` against the baseline's of the same seed: a ratio of entropies, points of accuracy."""
     levels = np.array(
@@ -102,12 +111,13 @@ def _draw_gaps(axes: Axes, arms: Arms, contrasts: Sequence[tuple[str, str]], qua
 @style.styled("x")
 def contrasts(arms: Arms) -> Figure:
     """Each method against GRPO with its own clip, and the baselines against plain GRPO."""
-    figure, panels = style.panels(2, 8.4)
+    pairs = _present_pairs(arms, CONTRASTS)
+    figure, panels = style.panels(2, 2 + 0.8 * len(pairs))
     for axes, (quantity, title) in zip(
         panels, {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}.items(), strict=True
     ):
-        _draw_gaps(axes, arms, CONTRASTS, quantity)
-        style.name_rows(axes, [f"{_short(arm)}\nover {_short(baseline)}" for arm, baseline in CONTRASTS])
+        _draw_gaps(axes, arms, pairs, quantity)
+        style.name_rows(axes, [f"{_short(arm)}\nover {_short(baseline)}" for arm, baseline in pairs])
         axes.tick_params(axis="y", labelsize="small")
         axes.set_title(title)
     return figure
@@ -128,16 +138,16 @@ def contrasts_caption(arms: Arms) -> str:
 
 @style.styled("x")
 def selection(arms: Arms) -> Figure:
-    """Six criteria of selection at equal removed gradient, against the same clip with nothing removed."""
-    figure, panels = style.panels(2, 6.4)
-    pairs = [(arm, WITHOUT) for arm in SELECTORS]
+    """Criteria of selection at equal removed gradient, against the same clip with nothing removed."""
+    pairs = _present_pairs(arms, [(arm, WITHOUT) for arm in SELECTORS])
+    figure, panels = style.panels(2, 2 + 0.7 * len(pairs))
     for axes, (quantity, title) in zip(
         panels,
         {"entropy": "Entropy at the end, over none removed", "accuracy": "Accuracy at the end, minus none (points)"}.items(),
         strict=True,
     ):
         _draw_gaps(axes, arms, pairs, quantity)
-        style.name_rows(axes, [_short(arm) for arm in SELECTORS])
+        style.name_rows(axes, [_short(arm) for arm, _ in pairs])
         axes.set_title(title)
     return figure
 
@@ -146,7 +156,7 @@ def selection_caption(arms: Arms) -> str:
     """Caption of `selection`, with how many tokens each criterion took."""
     shares = [
         f"{looks.name(arm)} {100 * np.mean([run.metrics['selected/fraction'].mean() for run in arms[arm]]):.2g} %"
-        for arm in SELECTORS
+        for arm in _present(arms, SELECTORS)
     ]
     dose = arms[SELECTORS[0]][0].config.trainer["entropy_control_fraction"]
     return (
