@@ -24,8 +24,8 @@ profile: str | None = None
 seeds: list[int] | None = None
 
 # %% [markdown]
-# `profile` names a scale of the study in `configs/profiles/`, without one `cpu`, and in Colab `colab` if its base is pinned;
-# `seeds` replaces the profile's seeds where given.
+# `profile` names a scale of the study in `configs/profiles/`. Without one it is `cpu`, and in Colab with a GPU `colab` if that
+# has this page's runs. `seeds` replaces the profile's seeds where given.
 
 # %%
 from repro import claims
@@ -35,7 +35,7 @@ from repro.claims.measures import covariance as measures
 from repro.runs import load_or_train
 from repro.runs.profiles import load_profile
 
-profile = profile or hosted.default_profile()
+profile = profile or hosted.default_profile("claims/covariance")
 ledger = claims.load_ledger()
 claim, question = ledger.claim("covariance"), ledger.claim("covariance_predictors")
 loaded = load_profile(profile)

@@ -32,7 +32,7 @@ from repro.claims.measures import controls as measures
 from repro.runs import load_or_train
 from repro.runs.profiles import load_profile
 
-profile = profile or hosted.default_profile()
+profile = profile or hosted.default_profile("claims/controls")
 questions = [
     claim for claim in claims.load_ledger().claims if claim.page == "claims/controls"
 ]

@@ -12,6 +12,8 @@ import pytest
 
 from repro import paths
 from repro.book import hosted, notebook, setup_cell
+from repro.errors import PinError
+from repro.pins import lock
 
 INSTALL = "entropy_mechanism-1.0-py3-none-any.whl"
 # Runs a cell twice in one session, as a user might, and says what each came to.
@@ -169,18 +171,58 @@ def test_the_cell_knows_the_package_by_its_name():
     assert setup_cell.PACKAGE == paths.DISTRIBUTION
 
 
-@pytest.mark.parametrize(
-    ("module", "variable", "profile"),
-    [(None, None, "cpu"), ("google.colab", None, "colab"), (None, "COLAB_RELEASE_TAG", "colab")],
-)
-def test_the_default_profile_is_that_of_the_place(monkeypatch, module, variable, profile):
-    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+MODEL, DATA = "Qwen/Qwen2.5-0.5B-Instruct", "openai/gsm8k"
+NOTICE = "Profile cpu, which shows the recorded runs: "
+
+
+@pytest.fixture
+def colab(monkeypatch, tmp_path):
+    """A session of Colab with a GPU, of whose Hub nothing is pinned yet."""
     for name in [name for name in os.environ if name.startswith("COLAB_")]:
         monkeypatch.delenv(name)
-    if module:
-        monkeypatch.setitem(sys.modules, module, object())
-    if variable:
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    monkeypatch.setenv("REPRO_BUILD", str(tmp_path / "build"))
+    monkeypatch.setattr(lock, "configs_dir", lambda: tmp_path)
+    monkeypatch.setattr(hosted, "_has_gpu", lambda: True)
+    asked = []
+
+    def pin(name, *, kind):
+        asked.append((kind, name))
+        made = lock.Pin(files={}, revision="0" * 40)
+        lock.add(kind, name, made)
+        return kind, name, made, tmp_path
+
+    monkeypatch.setattr(hosted.pins, "pin", pin)
+    return asked
+
+
+@pytest.mark.parametrize(("module", "variable"), [("google.colab", None), (None, "COLAB_RELEASE_TAG")])
+def test_in_colab_what_its_profile_needs_is_pinned_once(colab, monkeypatch, capsys, module, variable):
+    if module is None:
+        monkeypatch.delitem(sys.modules, "google.colab")
         monkeypatch.setenv(variable, "release")
-    assert hosted.default_profile() == "cpu"
-    monkeypatch.setattr(hosted.pins, "read", lambda kind: {"hub:Qwen/Qwen2.5-0.5B-Instruct": None})
-    assert hosted.default_profile() == profile
+    assert hosted.default_profile("claims/collapse") == "colab"
+    assert colab == [("model", f"hub:{MODEL}"), ("dataset", f"hub:{DATA}")]
+    said = capsys.readouterr().out
+    assert said.startswith(f"Pinned {MODEL} at {'0' * 40}.\nPinned {DATA} at")
+    assert 'Not yet run on a GPU.\nWith profile = "cpu" this notebook shows the recorded runs' in said
+    assert hosted.default_profile("claims/collapse") == "colab" and len(colab) == 2
+
+
+def test_elsewhere_and_where_that_cannot_be_the_default_profile_shows_records(colab, monkeypatch, capsys):
+    assert hosted.default_profile("claims/law") == "cpu"
+    assert capsys.readouterr().out == f"{NOTICE}profile colab does not have all of this notebook's runs.\n"
+
+    def refuse(name, *, kind):
+        raise PinError("no network")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hosted.pins, "pin", refuse)
+        assert hosted.default_profile("claims/collapse") == "cpu"
+    assert capsys.readouterr().out == f"{NOTICE}profile colab could not be pinned: no network.\n"
+    monkeypatch.setattr(hosted, "_has_gpu", lambda: False)
+    assert hosted.default_profile("claims/collapse") == "cpu"
+    assert "there is no GPU, which profile colab needs: Runtime > Change runtime type" in capsys.readouterr().out
+    monkeypatch.delitem(sys.modules, "google.colab")
+    assert hosted.default_profile("claims/collapse") == "cpu"
+    assert not capsys.readouterr().out and not colab
