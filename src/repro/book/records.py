@@ -34,7 +34,7 @@ GROUPS = {
     "explore": "Something to explore",
     "single": "A single strategy",
     "search": "Countdown: the methods and their baselines",
-    "search_more": "Countdown: narrow doses and clip-higher",
+    "search_more": "Countdown: narrow doses, clip-higher, a slower GRPO",
     "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, at one dose",
     "selection_more": "Countdown: other criteria at that dose",
