@@ -28,6 +28,8 @@ PUBLISHED = "tests/tasks/test_published.py"
 CHECKPOINTS = "tests/runs/test_checkpoints.py"
 PINS = "tests/pins/test_pins.py"
 PINNED = "tests/policies/test_pinned.py"
+BUILD = "tests/book/test_build.py"
+SEARCH = "tests/book/test_search.py"
 
 
 @dataclass(frozen=True)
@@ -906,10 +908,10 @@ MUTANTS = (
         (PROFILES,),
     ),
     Mutant(
-        "a group's seeds are not its own",
+        "a planned group has the profile's seeds",
         "runs/profiles.py",
-        "tuple(own.seeds or file.seeds)",
-        "tuple(file.seeds)",
+        "seeds = file.seeds if own.seeds is None else own.seeds",
+        "seeds = own.seeds or file.seeds",
         (PROFILES,),
     ),
     Mutant(
@@ -918,6 +920,34 @@ MUTANTS = (
         "{**trainer[0], **trainer[1]}",
         "{**trainer[1], **trainer[0]}",
         (PROFILES,),
+    ),
+    Mutant(
+        "what is only shown is trained",
+        "runs/profiles.py",
+        "for name, arm in self.arms.items() if arm.shown is None",
+        "for name, arm in self.arms.items()",
+        (PROFILES,),
+    ),
+    Mutant(
+        "a lost label is taken for prose",
+        "book/kept.py",
+        'name.endswith(".md") and _frame(before) == _frame(content)',
+        'name.endswith(".md")',
+        (BUILD,),
+    ),
+    Mutant(
+        "a build with warnings is kept",
+        "book/build.py",
+        "        shutil.rmtree(output, ignore_errors=True)\n        raise",
+        "        raise",
+        (BUILD,),
+    ),
+    Mutant(
+        "Holm's correction is left out",
+        "claims/measures/search.py",
+        'holm(table["p"])',
+        'table["p"]',
+        (SEARCH,),
     ),
     Mutant("rollouts hold over later steps", "runs/profiles.py", "joined.pop(name, None)", "pass", (PROFILES,)),
     Mutant("rollouts taken for steps", "runs/profiles.py", "count * updates", "count", (PROFILES,)),

@@ -29,15 +29,15 @@ class Record(NamedTuple):
         return self.config["max_steps"]
 
 
-def records(**fields) -> dict[int, Record]:
-    """The records with these values in their configs, by seed."""
+def records(*, planned: bool = False, **fields) -> dict[int, Record]:
+    """The records with these values in their configs, by seed; where they are planned, there may be none yet."""
     found = {}
     for path in sorted(RESULTS.glob("*/config.json")):
         config = json.loads(path.read_text(encoding="utf-8"))
         if all(config.get(name) == value for name, value in (STUDY | fields).items()):
             assert config["seed"] not in found, (path, found[config["seed"]].folder)
             found[config["seed"]] = Record(config, path.parent)
-    assert found, fields
+    assert found or planned, fields
     return dict(sorted(found.items()))
 
 
@@ -145,13 +145,14 @@ def primary() -> Iterator[tuple[str, list[float]]]:
     ):
         pair = (records(arm=f"{prefix}{arm}") for arm in (mine, own))
         yield f"{claim}/{prefix}{mine}{'' if prefix else '_accuracy'}", added(*pair)
-    plain, kl_cov, unclipped, probe = (
-        records(arm=f"search_{arm}", task="countdown") for arm in ("grpo8", "kl_cov_wide", "unclipped", "probe")
+    plain, kl_cov, unclipped = (
+        records(arm=f"search_{arm}", task="countdown") for arm in ("grpo8", "kl_cov_wide", "unclipped")
     )
     yield "regime/gate_room", [last(one, "accuracy/pass@64") - last(one, "accuracy/mean") for one in plain.values()]
     yield "search_collapse/search_entropy_twelfth", [entropy_twelfth(record) for record in plain.values()]
     yield "search_law/search_fit_r2", [explained(record) for record in plain.values()]
-    yield "search_covariance/search_curves_alike", [curves_alike(record) for record in probe.values()]
+    if probe := records(planned=True, arm="search_probe", task="countdown"):
+        yield "search_covariance/search_curves_alike", [curves_alike(record) for record in probe.values()]
     yield "search_fixes/search_kl_accuracy", added(kl_cov, unclipped)
     yield (
         "search_room/search_kl_pass_64",
