@@ -73,7 +73,9 @@ for run in arms["search_grpo8"] + arms["search_unclipped"] + arms["search_clip_t
 # ## Entropy, accuracy and length
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-curves", "caption": "{glue:text}`search_curves_caption:s`"}, "image": {"alt": "Three panels against rollouts, entropy, accuracy and length of responses, for plain GRPO, its other clips, a slower one, KL-Cov and Clip-Cov."}}
-display.show(figures.curves(arms), search_curves_caption=figures.curves_caption(arms))
+display.show(
+    figures.curves(arms), search_curves_caption=figures.curves_caption(arms)
+)
 
 # %% [markdown]
 # ## The law

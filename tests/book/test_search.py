@@ -56,7 +56,9 @@ def test_primary_tests_are_paired_and_corrected_together(arms):
     pairs = {
         "search_kl_accuracy": (levels("search_kl_cov_wide", "accuracy"), levels("search_unclipped", "accuracy")),
         "search_clip_accuracy": (levels("search_clip_cov_wide", "accuracy"), levels("search_clip_two", "accuracy")),
-        "search_kl_entropy": tuple(np.log(levels(arm, "entropy")) for arm in ("search_kl_cov_wide", "search_unclipped")),
+        "search_kl_entropy": tuple(
+            np.log(levels(arm, "entropy")) for arm in ("search_kl_cov_wide", "search_unclipped")
+        ),
         "search_clip_entropy": tuple(
             np.log(levels(arm, "entropy")) for arm in ("search_clip_cov_wide", "search_clip_two")
         ),

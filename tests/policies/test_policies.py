@@ -60,7 +60,8 @@ def test_tokenizer_is_one_token_a_character_and_round_trips(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "millions"), [("xs", 0.033), ("s", 0.13), ("sm", 0.30), ("sm3", 0.36), ("m", 0.53), ("l", 2.1), ("xl", 8.4)]
+    ("size", "millions"),
+    [("xs", 0.033), ("s", 0.13), ("sm", 0.30), ("sm3", 0.36), ("m", 0.53), ("l", 2.1), ("xl", 8.4)],
 )
 def test_sizes(size, millions):
     with torch.device("meta"):

@@ -54,7 +54,7 @@ def _pin(profile: Profile) -> None:
 
     tasks = {config.task for config in profile.own.all_configs()}
     sets = {one.pin for task in tasks for one in getattr(get_task(task), "sets", {}).values()}
-    needed = [(kind, name) for kind, names in (("model", set(profile.bases)), ("dataset", sets)) for name in sorted(names)]
+    needed = [("model", name) for name in profile.bases] + [("dataset", name) for name in sorted(sets)]
     for kind, name in needed:
         if name.startswith(HUB) and name not in pins.read(kind):
             _, _, made, _ = pins.pin(name, kind=kind)

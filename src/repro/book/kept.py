@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 _STAMP = ".made-by"
-_LIBRARIES = ("jupyter-book", "sphinx", "myst-nb", "docutils", "sphinx-book-theme", "sphinx-design", "pydata-sphinx-theme")
+_LIBRARIES = ("jupyter-book", "sphinx", "myst-nb", "docutils", "sphinx-book-theme", "sphinx-design")
 # How lines begin that are more than prose.
 _FRAME = (b"#", b"(", b":", b"`", b"{", b"+++", b"---")
 

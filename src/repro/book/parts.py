@@ -62,11 +62,7 @@ def spent(profile: Profile, runs: Sequence[Run]) -> str:
         for name, members in trained_by.items()
     ]
     header = ("Group", "Arms", "Runs", "Minutes a run", "Minutes in all")
-    return (
-        " ".join(sums)
-        + "\n\n"
-        + fragments.list_table(header, rows, "spent")
-    )
+    return " ".join(sums) + "\n\n" + fragments.list_table(header, rows, "spent")
 
 
 def _hours(runs: Sequence[Run]) -> float:

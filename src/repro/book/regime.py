@@ -12,53 +12,47 @@ from repro.claims.reading import load_ledger
 from repro.runs import Run
 
 WORLDS = {"Chained arithmetic": "grpo8", "Countdown": "search_grpo8"}
-EARLY, MINIMUM = 0.05, 0.05
-_WINDOW = 1 / 24
+_EARLY = {"fraction": 0.05, "window": 1 / 24, "minimum": 0.05}
+_NOT = "not printed"
+
+Measure = Callable[[Run], float]
 
 
-def _row(what: str, paper: str, measure: Callable[[Run], float], unit: str) -> tuple[str, str, Callable, str]:
-    return what, paper, measure, unit
-
-
-def _rows(window: float) -> list[tuple[str, str, Callable[[Run], float], str]]:
+def _rows(window: float) -> list[tuple[str, str, Measure, str]]:
     """What is compared: words, the paper's value at 7B and where it stands, a measure of a run, a unit."""
 
-    def gain(decoding: str) -> Callable[[Run], float]:
-        return lambda run: gain_share(run, fraction=EARLY, window=_WINDOW, minimum=MINIMUM, decoding=decoding)
+    def first(quantity: str) -> Measure:
+        return lambda run: level_at(run, quantity, 0, window)
 
-    tops = [
-        _row(
-            f"Mean covariance of the top {100 * fraction:g} % of tokens, step 1",
-            f"{TABLE_1[fraction]:g} (Table 1)",
-            lambda run, fraction=fraction: top_mean(run, fraction),
-            "",
-        )
-        for fraction in (0.0002, 0.002, 0.02)
-    ]
+    def last(quantity: str) -> Measure:
+        return lambda run: end_level(run, quantity, window)
+
+    def gain(decoding: str) -> Measure:
+        return lambda run: gain_share(run, **_EARLY, decoding=decoding)
+
+    def top(fraction: float) -> tuple[str, str, Measure, str]:
+        what = f"Mean covariance of the top {100 * fraction:g} % of tokens, step 1"
+        return what, f"{TABLE_1[fraction]:g} (Table 1)", lambda run: top_mean(run, fraction), ""
+
     return [
-        _row(
-            "Tokens of a response, first",
-            "640 (Fig. 11)",
-            lambda run: level_at(run, "length", 0, window),
-            "",
-        ),
-        _row("Tokens of a response, last", "1020 (Fig. 11)", lambda run: end_level(run, "length", window), ""),
-        _row("Responses cut by the limit, last", "not printed", lambda run: end_level(run, "truncated", window), "share"),
-        _row("Entropy, first", "0.55 nat (Fig. 1)", lambda run: level_at(run, "entropy", 0, window), "nat"),
-        _row("Entropy left, last", "3.3 % (Fig. 11)", lambda run: entropy_left(run, window=window), "share"),
-        _row("Accuracy, first", "21 % (Fig. 1)", lambda run: level_at(run, "accuracy", 0, window), "share"),
-        _row("Accuracy, last", "38 % (Fig. 11)", lambda run: end_level(run, "accuracy", window), "share"),
-        _row("The same, greedy, first", "not printed", lambda run: level_at(run, "greedy_accuracy", 0, window), "share"),
-        _row("The same, greedy, last", "not printed", lambda run: end_level(run, "greedy_accuracy", window), "share"),
-        _row("pass@64 after training", "not printed", lambda run: pass_at(run, 64), "share"),
-        _row(f"Gain that is there after {100 * EARLY:g} %", "76 % after 8 % (Fig. 2)", gain("sampled"), "share"),
-        _row("The same, greedy", "not printed", gain("greedy"), "share"),
-        *tops,
-        _row("Groups without spread, trained on", "filtered", lambda run: end_level(run, "no_spread", window), "share"),
+        ("Tokens of a response, first", "640 (Fig. 11)", first("length"), ""),
+        ("Tokens of a response, last", "1020 (Fig. 11)", last("length"), ""),
+        ("Responses cut by the limit, last", _NOT, last("truncated"), "share"),
+        ("Entropy, first", "0.55 nat (Fig. 1)", first("entropy"), "nat"),
+        ("Entropy left, last", "3.3 % (Fig. 11)", lambda run: entropy_left(run, window=window), "share"),
+        ("Accuracy, first", "21 % (Fig. 1)", first("accuracy"), "share"),
+        ("Accuracy, last", "38 % (Fig. 11)", last("accuracy"), "share"),
+        ("The same, greedy, first", _NOT, first("greedy_accuracy"), "share"),
+        ("The same, greedy, last", _NOT, last("greedy_accuracy"), "share"),
+        ("pass@64 after training", _NOT, lambda run: pass_at(run, 64), "share"),
+        ("Gain that is there after 5 %", "76 % after 8 % (Fig. 2)", gain("sampled"), "share"),
+        ("The same, greedy", _NOT, gain("greedy"), "share"),
+        *map(top, (0.0002, 0.002, 0.02)),
+        ("Groups without spread, trained on", "filtered", last("no_spread"), "share"),
     ]
 
 
-def _measured(measure: Callable[[Run], float], runs: Sequence[Run], unit: str) -> str:
+def _measured(measure: Measure, runs: Sequence[Run], unit: str) -> str:
     values = []
     for run in runs:
         try:
@@ -74,10 +68,9 @@ def table(runs: Sequence[Run]) -> str:
     worlds = {world: members for world, members in worlds.items() if members}
     if not worlds:
         return ""
-    window = load_ledger().argument("search_fixes", "window")
     rows = [
         (what, paper, *(_measured(measure, members, unit) for members in worlds.values()))
-        for what, paper, measure, unit in _rows(window)
+        for what, paper, measure, unit in _rows(load_ledger().argument("search_fixes", "window"))
     ]
     counts = ", ".join(
         f"{world}: {len(members)} seeds on {len({run.config.base for run in members})} base policies"

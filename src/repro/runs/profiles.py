@@ -72,7 +72,7 @@ class _ProfileFile(Checked):
     groups: dict[str, _Scale | None]
     run: Fields | None = None
     claims: Annotated[list[str], Field(min_length=1)] | None = None
-    shows: list[str] = []
+    shows: list[str] = Field(default_factory=list)
 
 
 class _ArmGroup(Checked):

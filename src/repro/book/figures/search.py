@@ -47,6 +47,7 @@ SELECTORS = (
     "select_random_positive",
     "select_random",
 )
+_RATIOS = {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}
 _QUANTITIES = {"entropy": ("Entropy (nat)", 1), "accuracy": ("Accuracy (%)", 100), "length": ("Response (tokens)", 1)}
 
 
@@ -60,7 +61,7 @@ def curves(arms: Arms) -> Figure:
     """Entropy, accuracy and length of responses by rollout."""
     figure, panels = style.panels(3, 8.4)
     for axes, (quantity, (title, factor)) in zip(panels, _QUANTITIES.items(), strict=True):
-        for arm in _present(arms, SHOWN):
+        for arm in filter(arms.get, SHOWN):
             look, updates = looks.look(arm), arms[arm][0].config.updates_per_rollout
             table = seed_curves(arms[arm], quantity)
             table = table.assign(step=table["step"] / updates, **{quantity: factor * table[quantity]})
@@ -83,12 +84,8 @@ def curves_caption(arms: Arms) -> str:
     )
 
 
-def _present(arms: Arms, names: Sequence[str]) -> list[str]:
-    """Those of some arms that have runs; others may be planned."""
-    return [arm for arm in names if arms[arm]]
-
-
-def _present_pairs(arms: Arms, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _present(arms: Arms, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs whose arms both have runs; others are planned."""
     return [pair for pair in pairs if all(arms[arm] for arm in pair)]
 
 
@@ -108,19 +105,22 @@ def _draw_gaps(axes: Axes, arms: Arms, contrasts: Sequence[tuple[str, str]], qua
     axes.axvline(1 if quantity == "entropy" else 0, color="0.3", linewidth=1)
 
 
-@style.styled("x")
-def contrasts(arms: Arms) -> Figure:
-    """Each method against GRPO with its own clip, and the baselines against plain GRPO."""
-    pairs = _present_pairs(arms, CONTRASTS)
-    figure, panels = style.panels(2, 2 + 0.8 * len(pairs))
-    for axes, (quantity, title) in zip(
-        panels, {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}.items(), strict=True
-    ):
+def _forest(arms: Arms, pairs: Sequence[tuple[str, str]], labels: Sequence[str], room: float) -> Figure:
+    """A row for each comparison: the ratio of entropies above, the difference of accuracies below."""
+    figure, panels = style.panels(2, 2 + room * len(pairs))
+    for axes, (quantity, title) in zip(panels, _RATIOS.items(), strict=True):
         _draw_gaps(axes, arms, pairs, quantity)
-        style.name_rows(axes, [f"{_short(arm)}\nover {_short(baseline)}" for arm, baseline in pairs])
+        style.name_rows(axes, labels)
         axes.tick_params(axis="y", labelsize="small")
         axes.set_title(title)
     return figure
+
+
+@style.styled("x")
+def contrasts(arms: Arms) -> Figure:
+    """Each method against GRPO with its own clip, and the baselines against plain GRPO."""
+    pairs = _present(arms, CONTRASTS)
+    return _forest(arms, pairs, [f"{_short(arm)}\nover {_short(baseline)}" for arm, baseline in pairs], 0.8)
 
 
 def _short(arm: str) -> str:
@@ -139,31 +139,24 @@ def contrasts_caption(arms: Arms) -> str:
 @style.styled("x")
 def selection(arms: Arms) -> Figure:
     """Criteria of selection at equal removed gradient, against the same clip with nothing removed."""
-    pairs = _present_pairs(arms, [(arm, WITHOUT) for arm in SELECTORS])
-    figure, panels = style.panels(2, 2 + 0.7 * len(pairs))
-    for axes, (quantity, title) in zip(
-        panels,
-        {"entropy": "Entropy at the end, over none removed", "accuracy": "Accuracy at the end, minus none (points)"}.items(),
-        strict=True,
-    ):
-        _draw_gaps(axes, arms, pairs, quantity)
-        style.name_rows(axes, [_short(arm) for arm, _ in pairs])
-        axes.set_title(title)
-    return figure
+    pairs = _present(arms, [(arm, WITHOUT) for arm in SELECTORS])
+    return _forest(arms, pairs, [_short(arm) for arm, _ in pairs], 0.7)
 
 
 def selection_caption(arms: Arms) -> str:
     """Caption of `selection`, with how many tokens each criterion took."""
     shares = [
         f"{looks.name(arm)} {100 * np.mean([run.metrics['selected/fraction'].mean() for run in arms[arm]]):.2g} %"
-        for arm in _present(arms, SELECTORS)
+        for arm in filter(arms.get, SELECTORS)
     ]
-    dose = arms[SELECTORS[0]][0].config.trainer["entropy_control_fraction"]
+    first = arms[SELECTORS[0]]
+    dose = first[0].config.trainer["entropy_control_fraction"]
     return (
         f"Each criterion takes tokens until {100 * dose:g} % of the norm of the policy gradient is gone, and these lose "
-        f"their gradient. Levels over the last {style.part(window())} of training against GRPO with ratios in [0, 2] and "
-        f"nothing removed, same seed; {style.seeds(len(arms[SELECTORS[0]]))}; tick: mean; line: {style.INTERVAL} of the "
-        f"mean. Tokens taken, of all: {', '.join(shares)}."
+        "their gradient. Levels over the last "
+        f"{style.part(window())} of training against GRPO with ratios in [0, 2] and nothing removed, same seed; "
+        f"{style.seeds(len(first))}; tick: mean; line: {style.INTERVAL} of the mean. Tokens taken, of all: "
+        f"{', '.join(shares)}."
     )
 
 

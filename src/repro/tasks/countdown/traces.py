@@ -1,9 +1,9 @@
 """Searches that a base policy learns from: attempts by several heads, and the mistakes that they make.
 
 An attempt is `led` by the solver, or drawn at `random`, or `greedy`, which takes a step whose result is the nearest to
-the target. The larger operand always stands first: the order of a sum is style, on which much of a trained policy's
-entropy would sit. An attempt ends at the target, or where no step is left; the next one starts from the beginning. Mistakes come on
-top of that, all with probabilities of their own.
+the target. It ends at the target, or where no step is left; the next one starts from the beginning. Mistakes come on
+top of that, all with probabilities of their own. The larger operand always stands first: the order of a sum is style,
+on which much of a trained policy's entropy would sit.
 """
 
 import random
