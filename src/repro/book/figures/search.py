@@ -152,7 +152,7 @@ def selection_caption(arms: Arms) -> str:
     first = arms[SELECTORS[0]]
     dose = first[0].config.trainer["entropy_control_fraction"]
     return (
-        f"Each criterion takes tokens until {100 * dose:g} % of the norm of the policy gradient is gone, and these lose "
+        f"Each criterion takes tokens until {100 * dose:g} % of the norm of the policy gradient is gone, and they lose "
         "their gradient. Levels over the last "
         f"{style.part(window())} of training against GRPO with ratios in [0, 2] and nothing removed, same seed; "
         f"{style.seeds(len(first))}; tick: mean; line: {style.INTERVAL} of the mean. Tokens taken, of all: "
