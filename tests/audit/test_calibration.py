@@ -71,9 +71,11 @@ def test_the_table_counts(calibration):
         *("20 %", "4", "3", "2 of 3", "2 of 3", "2.0", "12.0", "2.0"),
         *("1 of 2", "1 of 2", "1 of 2", "1 of 2", "1 of 2", "1 of 2"),
     )
-    text = calibration.markdown(table.assign(seed=[1, 3, 5, 4]))
-    assert text.startswith("3 runs with odd seeds of 4 recorded ones (task: arithmetic).")
-    assert "* - Ceilings covered\n  - 2 of 2\n" in text
+    tasks = ["arithmetic", "arithmetic_hard", "countdown", "arithmetic"]
+    text = calibration.markdown(table.assign(seed=[1, 3, 5, 4], task=tasks))
+    assert text.startswith("**Chained arithmetic**: of 3 recorded runs the 2 with odd seeds.")
+    assert "**Countdown**: of 1 recorded runs the 1 with odd seeds." in text
+    assert "* - Ceilings covered\n  - 2 of 2\n" in calibration.markdown(table.assign(seed=[1, 3, 5, 4]))
 
 
 def test_records_are_found_once(tmp_path, calibration):
