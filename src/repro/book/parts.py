@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from repro import paths
 from repro.book import again, fragments, looks
-from repro.book.figures import fixes, style
+from repro.book.figures import fixes, search, style
 from repro.claims import Ledger
 from repro.claims.curves import curves
 from repro.runs import Run
@@ -67,6 +67,15 @@ def spent(profile: Profile, runs: Sequence[Run]) -> str:
 
 def _hours(runs: Sequence[Run]) -> float:
     return sum(run.provenance["seconds"] for run in runs) / 3600
+
+
+def primary_tests(runs: Sequence[Run]) -> str:
+    """The primary comparisons of the second testbed with their p-values, as MyST; nothing without their runs."""
+    arms = {arm: [run for run in runs if run.config.arm == arm] for arm in search.COMPARED}
+    if not all(arms.values()):
+        return ""
+    table = search.tests_table(arms)
+    return fragments.list_table(tuple(table.columns), table.itertuples(index=False), "facts")
 
 
 def overhead() -> str:
