@@ -768,7 +768,9 @@ def test_moved_verdicts_of_a_question_are_named_in_its_words(ledger, claim):
 def test_each_run_of_a_profile_is_read_once(monkeypatch, make_run, claim):
     other = changed_entry(claim, id="other", subclaims=(changed_entry(claim.subclaims[0], arms=("kl",)),))
     profile = SimpleNamespace(
-        claims=None, arms={"grpo": None}, configs=lambda arm: [make_run(seed, arm=arm) for seed in (0, 1)]
+        claims=None,
+        arms={"grpo": SimpleNamespace(shown=None)},
+        configs=lambda arm: [make_run(seed, arm=arm) for seed in (0, 1)],
     )
     read = []
     monkeypatch.setattr("repro.claims.findings.load_profile", lambda name: profile)

@@ -228,11 +228,11 @@ def measure_profile(
     ledger = ledger or load_ledger()
     loaded = load_profile(profile)
     entries = answered(loaded, ledger)
-    own = loaded.own.arms
     needed = dict.fromkeys(arm for claim in entries for arm in claim.arms)
+    recorded_of = {arm: recorded or loaded.arms[arm].shown is not None for arm in needed}
     runs = {
-        arm: [load(config, made=made, recorded=recorded or arm not in own) for config in loaded.configs(arm)]
-        for arm in needed
+        arm: [load(config, made=made, recorded=allowed) for config in loaded.configs(arm)]
+        for arm, allowed in recorded_of.items()
     }
     return [
         finding for claim in entries for finding in measure(claim, [run for arm in claim.arms for run in runs[arm]])
