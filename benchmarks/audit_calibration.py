@@ -104,7 +104,7 @@ def summary(table: pd.DataFrame) -> list[tuple[str, ...]]:
                 f"{len(given)}",
                 _share(inside),
                 _share(hit),
-                *(f"{100 * error.median():.1f}" for error in errors),
+                *(f"{100 * error.median():.1f}" if len(error) else "none" for error in errors),
                 *(cell for rule in rules for cell in _mistakes(rule, seen["true_share"] <= core.COLLAPSED)),
             )
         )
