@@ -25,6 +25,8 @@ _HEAD = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style[^>]*>.*?</styl
 _FINER = re.compile(r"(>[^<]+<|scale\([^)]*\))|(\d\.\d)\d+")
 # Pixels from which a drawing shrunk to a phone could not be read.
 WIDE = 600
+_LAYOUT = re.compile(r"\s*\n\s*")
+_GREY = re.compile(r"var\(--ink-(\d+)\)")
 _OPENING = re.compile(r"<svg[^>]*>")
 _VIEW = re.compile(r'viewBox="([^"]+)"')
 
@@ -52,11 +54,17 @@ def inline(drawing: str, alt: str, name: str) -> str:
     body = _REFERENCE.sub(rf"\g<1>{name}-", body)
     body = _COLOUR.sub(lambda found: _themed(found.group()), body)
     body = _FINER.sub(lambda found: found[1] or found[2], _FAMILY.sub("", body))
+    body = _LAYOUT.sub("\n", body)
+    # A grey is written out once a drawing.
+    greys = sorted(set(map(int, _GREY.findall(body))))
+    mixed = "".join(
+        f"; --ink-{share}: color-mix(in srgb, var(--drawing-ink) {share}%, var(--drawing-paper))" for share in greys
+    )
     width = float(view[1].split()[2]) * 4 / 3
     kind = "drawing wide" if width > WIDE else "drawing"
     opening = (
         f'<svg class="{kind}" role="img" aria-label="{html.escape(alt)}" viewBox="{view[1]}" '
-        f'style="max-width: {1.25 * width:.0f}px; font-family: var(--drawing-font)" xmlns="http://www.w3.org/2000/svg">'
+        f'style="max-width: {1.25 * width:.0f}px; font-family: var(--drawing-font){mixed}" xmlns="http://www.w3.org/2000/svg">'
     )
     return _OPENING.sub(lambda _: opening, body, count=1).strip()
 
@@ -69,7 +77,7 @@ def _themed(colour: str) -> str:
     if colour != INK and not red == green == blue:
         return colour
     share = round(100 * (1 - red / 255))
-    return f"color-mix(in srgb, var(--drawing-ink) {share}%, var(--drawing-paper))"
+    return f"var(--ink-{share})"
 
 
 def numbers(figure: Figure) -> pd.DataFrame:
