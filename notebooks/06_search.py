@@ -29,7 +29,6 @@ seeds: list[int] | None = None
 # %%
 from repro import claims
 from repro.book import display, hosted
-from repro.book.figures import law as law_figures
 from repro.book.figures import search as figures
 from repro.claims.measures import search as measures
 from repro.runs import load_or_train
@@ -81,10 +80,7 @@ display.show(
 # ## The law
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-law", "caption": "{glue:text}`search_law_caption:s`"}, "image": {"alt": "Above, accuracy against entropy along each seed's run, with the fitted law. Below, what the law leaves."}}
-display.show(
-    law_figures.fit(arms["search_grpo8"]),
-    search_law_caption=law_figures.fit_caption(arms["search_grpo8"]),
-)
+display.show(figures.law(arms), search_law_caption=figures.law_caption(arms))
 
 # %% [markdown]
 # ## Each method against its own baseline

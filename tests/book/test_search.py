@@ -102,7 +102,9 @@ def test_captions_and_tables_say_n_and_dose(arms):
     shown = figures.tests_table(arms)
     assert list(shown["Seeds"]) == ["4"] * 4
     assert measures.describe(arms)["bases"] == "3"
-    for figure in (figures.curves(arms), figures.contrasts(arms), figures.selection(arms)):
+    assert "n = 4 seeds" in figures.law_caption(arms)
+    assert len(figures.law(arms).axes[1].lines) == 4 + 1
+    for figure in (figures.law(arms), figures.curves(arms), figures.contrasts(arms), figures.selection(arms)):
         assert figure.get_figwidth() <= 5
 
 

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from repro.book import looks
 from repro.book.figures import style
 from repro.book.figures.style import Arms
-from repro.claims import load_ledger, spell
+from repro.claims import NoEffect, load_ledger, spell
 from repro.claims.curves import curves as seed_curves
 from repro.claims.curves import end_level, paired
+from repro.claims.measures import law as measures
 from repro.claims.measures.search import primary_tests
 
 PLAIN = "search_grpo8"
@@ -83,6 +84,38 @@ def curves_caption(arms: Arms) -> str:
         f"on Countdown, {config.updates_per_rollout} updates a rollout. The methods have their wider dose. Thin lines: "
         f"{style.seeds(n)} on {len({run.config.base for run in arms[PLAIN]})} base policies; thick: mean; "
         f"{style.interval(n, 'pointwise band')}."
+    )
+
+
+@style.styled("y")
+def law(arms: Arms) -> Figure:
+    """Accuracy against entropy along plain GRPO's runs, with the law fitted to each, and what it leaves."""
+    minimum = load_ledger().argument("search_law", "minimum")
+    figure, (upper, lower) = style.panels(2, 6.4)
+    for place, run in enumerate(arms[PLAIN]):
+        points, mark = measures.trajectory(run), {"markersize": 3.5, **style.look(place)}
+        upper.plot(points.entropy, 100 * points.reward, linestyle="", label=f"seed {run.config.seed}", **mark)
+        try:
+            fit = measures.fit_run(run, minimum)
+        except NoEffect:
+            continue
+        along = np.linspace(points.entropy.min(), points.entropy.max(), 50)
+        upper.plot(along, 100 * fit.predict(along), color=mark["color"], linewidth=1.2)
+        lower.plot(points.step, 100 * fit.residuals, linewidth=0.8, **mark)
+    lower.axhline(0, color="0.4", linewidth=1)
+    upper.set(title="Validation accuracy (%)", xlabel="Entropy (nat per token)")
+    lower.set(title="Accuracy minus the law (points)", xlabel="Optimizer step")
+    upper.legend()
+    return figure
+
+
+def law_caption(arms: Arms) -> str:
+    """Caption of `law`."""
+    config = arms[PLAIN][0].config
+    return (
+        f"Above: validation accuracy (mean@{config.eval_samples}, per cent) against entropy (entropy/response_mean, "
+        f"nat) at the evaluations of {config.max_steps} optimizer steps of plain GRPO, {style.seeds(len(arms[PLAIN]))}; "
+        "lines: the law fitted to each seed by least squares. Below: what it leaves, in points of accuracy."
     )
 
 
