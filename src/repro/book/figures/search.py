@@ -111,10 +111,10 @@ def law(arms: Arms) -> Figure:
 
 def law_caption(arms: Arms) -> str:
     """Caption of `law`."""
-    config = arms[PLAIN][0].config
+    config, n = arms[PLAIN][0].config, len(arms[PLAIN])
     return (
         f"Above: validation accuracy (mean@{config.eval_samples}, per cent) against entropy (entropy/response_mean, "
-        f"nat) at the evaluations of {config.max_steps} optimizer steps of plain GRPO, {style.seeds(len(arms[PLAIN]))}; "
+        f"nat) at the evaluations of {config.max_steps} optimizer steps of plain GRPO, {style.seeds(n)}; "
         "lines: the law fitted to each seed by least squares. Below: what it leaves, in points of accuracy."
     )
 
