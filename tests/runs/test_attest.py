@@ -20,10 +20,10 @@ from repro.runs.profiles import Arm, Profile
 PROFILE = Profile(
     "made-up",
     "",
-    "m",
+    ("m",),
     {
-        "grpo": Arm("collapse", (0, 1), {"base": "m", "max_steps": 6, "eval_steps": 2}),
-        "wide": Arm("fixes", (0,), {"base": "m", "max_steps": 6, "eval_steps": 2, "epsilon_high": 0.28}),
+        "grpo": Arm("collapse", (0, 1), ("m",), {"max_steps": 6, "eval_steps": 2}),
+        "wide": Arm("fixes", (0,), ("m",), {"max_steps": 6, "eval_steps": 2, "epsilon_high": 0.28}),
     },
     Path("made-up.yaml"),
 )

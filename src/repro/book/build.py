@@ -143,7 +143,8 @@ def assemble(profile: Profile, findings: Sequence[Finding], runs: Sequence[Run],
     for figure in figures.values():
         made |= figure.files
     files |= {f"{GENERATED}/{name}": content for name, content in made.items()}
-    files |= records.pages(profile, runs)
+    made_by = needs.content(["repro.book.records"], profile, [(run.name, run.recorded, run.provenance) for run in runs])
+    files |= kept.remembered(folder / "records.zip", made_by, lambda: records.pages(profile, runs))
     files["_static/looks.css"] = looks.sheet().encode()
     files |= {f"_extra/exhibits/data/{name}": text.encode() for name, text in exhibits.data(runs).items()}
     files["_config.yml"] = _configured(files["_config.yml"], fragments.shortfall(profile, findings))

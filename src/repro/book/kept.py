@@ -6,8 +6,10 @@ heading, a label or a directive may be what another page leads to.
 """
 
 import hashlib
+import os
 import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +42,25 @@ def put(files: Mapping[str, bytes], source: Path) -> bool:
 
 def _frame(page: bytes) -> list[bytes]:
     return [line for line in page.splitlines() if line.lstrip().startswith(_FRAME)]
+
+
+def remembered(path: Path, key: str, make: Callable[[], Mapping[str, bytes]]) -> Mapping[str, bytes]:
+    """Files that `make` gives: those of the last time, from `path`, where the key is the same."""
+    try:
+        with zipfile.ZipFile(path) as last:
+            if last.comment == key.encode():
+                return {name: last.read(name) for name in last.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        pass
+    files = make()
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(draft, "w") as new:
+        for name, content in files.items():
+            new.writestr(name, content)
+        new.comment = key.encode()
+    draft.replace(path)
+    return files
 
 
 def drop_unless_made_by_this(output: Path) -> None:

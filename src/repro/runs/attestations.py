@@ -17,7 +17,8 @@ FILE = "attestations.json"
 
 def is_attested(folder: Path, config: RunConfig, old: str, new: str) -> bool:
     """Whether the attestations in a folder say that code ``new`` computes what ``old`` did for a config's arm."""
-    return any(entry["new"] == new for entry in read(folder) if _key(entry) == (config.kind, old))
+    wanted = config.kind, old
+    return any(entry["new"] == new for entry in read(folder) if _key(entry) == wanted)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

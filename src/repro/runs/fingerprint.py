@@ -121,7 +121,7 @@ class Code:
         """Hash of all definitions that ``START`` leads to, but for what is unused or not chosen."""
         if (unused, chosen) not in self._digests:
             reached = self.reached(unused, dict(chosen))
-            text = json.dumps([[name, [_plain(node) for node in reached[name]]] for name in sorted(reached)])
+            text = json.dumps([[name, [_spelled(node) for node in reached[name]]] for name in sorted(reached)])
             self._digests[unused, chosen] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self._digests[unused, chosen]
 
@@ -158,7 +158,7 @@ class Code:
                 yield target
             if imported:
                 yield from itertools.accumulate(imported.name.split("."), "{}.{}".format)
-        for dotted in itertools.chain.from_iterable(map(_names, nodes)):
+        for dotted in itertools.chain.from_iterable(map(_named, nodes)):
             first, _, rest = dotted.partition(".")
             meant = {**module.imports, **local}.get(first)
             if meant:
@@ -289,6 +289,17 @@ def _names(node: ast.AST) -> Iterator[str]:
         yield node.value.replace(":", ".")
     for child in ast.iter_child_nodes(node):
         yield from _names(child)
+
+
+# Runs share most of their definitions, which are the same nodes for all of them.
+@cache
+def _named(node: ast.AST) -> tuple[str, ...]:
+    return tuple(_names(node))
+
+
+@cache
+def _spelled(node: ast.AST) -> Any:
+    return _plain(node)
 
 
 def _without(node: ast.stmt, members: set[str]) -> ast.stmt:
