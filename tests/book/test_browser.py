@@ -48,7 +48,7 @@ def test_no_page_asks_for_anything_outside_complains_or_overflows(visit, site, v
     pages = {"index.html", "methods.html", "status.html"}
     pages |= {f"{claim.page}.html" for claim in claims.load_ledger().claims}
     pages |= {f"notebooks/{script.stem}.html" for script in (paths.root() / "notebooks").glob("*.py")}
-    assert len(pages) == 13 and pages <= set(found)
+    assert len(pages) == 15 and pages <= set(found)
     for name in found:
         seen = visit(name, viewport)
         assert seen.requests
