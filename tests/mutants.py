@@ -812,7 +812,7 @@ MUTANTS = (
     Mutant(
         "an attestation of another arm counts",
         "runs/attestations.py",
-        "if _key(entry) == (config.kind, old))",
+        "if _key(entry) == wanted)",
         "if _key(entry)[1] == old)",
         (ATTEST,),
     ),

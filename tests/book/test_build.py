@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from repro import claims, paths
-from repro.book import again, display, fragments, kept, links, panels, plain, records
+from repro.book import again, display, fragments, kept, links, numbered, panels, plain, records
 from repro.book import build as book
 from repro.book.build import BookError
 from repro.claims import Kind, Verdict
@@ -456,6 +456,14 @@ def test_a_changed_sentence_reads_one_page_and_anything_else_all(tmp_path):
     with pytest.raises(BookError, match="undefined label: 'here'"):
         book.render(source, site)
     assert not output.exists()
+
+
+def test_references_by_number_read_a_page_once():
+    read = []
+    env = SimpleNamespace(get_doctree=lambda name: read.append(name) or name, config="as it is")
+    remembering = numbered._Remembering(env)
+    assert [remembering.get_doctree(name) for name in ("a", "b", "a")] == ["a", "b", "a"]
+    assert read == ["a", "b"] and remembering.config == "as it is"
 
 
 def test_what_was_made_is_remembered_under_its_key(tmp_path):

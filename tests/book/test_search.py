@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from repro.analysis.holm import holm
-from repro.book import regime
+from repro.book import parts, regime
 from repro.book.figures import search as figures
 from repro.claims.curves import end_level
 from repro.claims.measures import search as measures
@@ -71,6 +71,13 @@ def test_primary_tests_are_paired_and_corrected_together(arms):
     # What could be seen is a ratio of entropies, and a difference of accuracies.
     assert 1 < found.loc["search_kl_entropy", "detectable"] < 1.2
     assert 0 < found.loc["search_kl_accuracy", "detectable"] < 0.2
+
+
+def test_the_page_has_the_tests_where_there_are_runs(arms):
+    runs = [run for group in arms.values() for run in group]
+    text = parts.primary_tests(runs)
+    assert text.count("KL-Cov (wide)") == text.count("Clip-Cov (wide)") == 2 and "After Holm" in text
+    assert parts.primary_tests([run for run in runs if run.config.arm != "search_clip_two"]) == ""
 
 
 def test_one_seed_has_no_chance_to_give(arms):

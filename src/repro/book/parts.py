@@ -12,6 +12,7 @@ from repro.book import again, fragments, looks
 from repro.book.figures import fixes, search, style
 from repro.claims import Ledger
 from repro.claims.curves import curves
+from repro.claims.measures.search import primary_arms
 from repro.runs import Run
 from repro.runs.profiles import Profile
 
@@ -71,7 +72,7 @@ def _hours(runs: Sequence[Run]) -> float:
 
 def primary_tests(runs: Sequence[Run]) -> str:
     """The primary comparisons of the second testbed with their p-values, as MyST; nothing without their runs."""
-    arms = {arm: [run for run in runs if run.config.arm == arm] for arm in search.COMPARED}
+    arms = {arm: [run for run in runs if run.config.arm == arm] for arm in primary_arms()}
     if not all(arms.values()):
         return ""
     table = search.tests_table(arms)

@@ -1,8 +1,8 @@
 """The embedded family: Qwen2-architecture policies of several sizes over the tokens of a task.
 
 Non-embedding parameters, with 4 d^2 a layer for attention, 12 d^2 for the gated MLP of width 4 d and a little for
-biases and norms: xs 0.03 M, s 0.13 M, sm 0.30 M, m 0.53 M, l 2.1 M, xl 8.4 M; and sm3, deeper
-and with a narrower MLP, 0.36 M.
+biases and norms: xs 0.03 M, s 0.13 M, sm 0.30 M, m 0.53 M, l 2.1 M, xl 8.4 M; and sm3, deeper and with a narrower
+MLP, 0.36 M.
 """
 
 from typing import NamedTuple

@@ -135,11 +135,11 @@ def _check_records(profile: Profile, *, trains: bool) -> None:
     counts = Counter(found.status for _, found in runs)
     if not trains:
         _refuse_incomplete(profile, profile.name, runs)
-    _check_shown(profile)
     here = sum(found.path.parent == runs_dir() for _, found in runs)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     where = summary if trains else f"{here} made here, {len(runs) - here} recorded in {results_dir().name}/"
     print(f"profile {profile.name}: {len(runs)} runs ({where})", flush=True)
+    _check_shown(profile)
     current = [Run(config, found.path) for config, found in runs if found.status == "current"]
     warn_of_versions(run.provenance["versions"] for run in current)
     for config, found in runs:
@@ -156,7 +156,7 @@ def _check_shown(profile: Profile) -> None:
     for other in dict.fromkeys(name for name, _ in shown):
         runs = [(config, find(config)) for name, config in shown if name == other]
         _refuse_incomplete(profile, other, runs)
-        print(f"  and shows {len(runs)} runs of profile {other}", flush=True)
+        print(f"and {len(runs)} recorded runs of profile {other}, which are shown", flush=True)
         for config, found in runs:
             write_receipt(config, found)
 

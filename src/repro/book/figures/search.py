@@ -39,8 +39,6 @@ CONTRASTS = (
     ("search_clip_higher", PLAIN),
     ("search_grpo8_slow", PLAIN),
 )
-COMPARED = ("search_unclipped", "search_kl_cov_wide", "search_clip_two", "search_clip_cov_wide")
-"""The arms of the primary comparisons."""
 WITHOUT = "search_clip_two"
 SELECTORS = (
     "select_covariance",

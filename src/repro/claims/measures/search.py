@@ -16,6 +16,12 @@ PRIMARY = ("search_kl_accuracy", "search_clip_accuracy", "search_kl_entropy", "s
 """Sub-claims of `search_fixes` that are tested together."""
 
 
+def primary_arms() -> set[str]:
+    """The arms that the primary comparisons take."""
+    claim = load_ledger().claim("search_fixes")
+    return {arm for name in PRIMARY for arm in claim.part(name).arms}
+
+
 def primary_tests(arms: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """The primary comparisons of `search_fixes`, each against no difference, paired by seed.
 
