@@ -35,6 +35,15 @@ def test_what_is_left_out_is_what_it_says(tokens):
     pd.testing.assert_frame_equal(keep.thinned(pd.DataFrame()), pd.DataFrame())
 
 
+def test_long_responses_keep_every_nth_step(tokens, monkeypatch):
+    five = pd.concat([tokens.query("step == 1").assign(step=step) for step in (1, 5, 9, 13, 17)], ignore_index=True)
+    for short, left in ((5, [1, 5, 9, 13, 17]), (4, [1, 9, 17]), (2, [1, 13])):
+        monkeypatch.setattr(keep, "SHORT", short)
+        thin = keep.thinned(five)
+        assert list(thin["step"].unique()) == left and list(thin.index) == list(range(40 * len(left)))
+        assert thin["covariance"].notna().equals(thin["step"] == 1)
+
+
 def test_measures_of_tokens_are_the_same(tokens):
     full, thin = (SimpleNamespace(name="a run", tokens=table) for table in (tokens, keep.thinned(tokens)))
     assert sign_bound(full) == sign_bound(thin) > 0

@@ -1,5 +1,6 @@
 """Records for the repository: those of a profile, with the samples of tokens thinned to what is read of them."""
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,9 @@ from repro.paths import checkout, results_dir
 from repro.runs.profiles import Profile
 from repro.runs.record import Run, fill, find, tables_of
 
-HOW = "tokens have their entropy and covariance at the first step only"
+SHORT = 20
+"""Tokens of a response, on average, up to which every sampled step is kept; up to twice that, every second."""
+HOW = "tokens have their entropy and covariance at the first step only, and every n-th step where responses are long"
 
 
 def keep(profile: Profile) -> list[Path]:
@@ -58,5 +61,8 @@ def thinned(tokens: pd.DataFrame) -> pd.DataFrame:
     """A sample of tokens as `HOW` says."""
     if "covariance" not in tokens:
         return tokens
-    first = tokens["step"] == tokens["step"].min()
+    steps = tokens["step"].unique()
+    length = len(tokens) / len(tokens[["step", "sequence"]].drop_duplicates())
+    tokens = tokens[tokens["step"].isin(steps[:: math.ceil(length / SHORT)])].reset_index(drop=True)
+    first = tokens["step"] == steps[0]
     return tokens.assign(**{name: tokens[name].where(first) for name in ("covariance", "entropy") if name in tokens})
