@@ -81,6 +81,7 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def _words(path: Path) -> set[str]:
     """The texts that stand in a Python file."""
     constants = [node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant)]

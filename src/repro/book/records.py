@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,6 +49,8 @@ CORE = (
     "completions/mean_length",
 )
 DIGITS = "%.5g"
+BITS = 17
+"""Of a number's binary digits, as many as its five decimal ones."""
 
 
 def pages(profile: Profile, runs: Sequence[Run]) -> dict[str, bytes]:
@@ -136,11 +139,18 @@ def _csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, float_format=DIGITS).encode()
 
 
+def _rounded(numbers: pd.Series) -> np.ndarray:
+    fractions, exponents = np.frexp(numbers.to_numpy())
+    return np.ldexp(np.rint(np.ldexp(fractions, BITS)), exponents - BITS).astype(np.float32)
+
+
 def _parquet(table: pd.DataFrame) -> bytes:
-    """A table as Parquet, its numbers in single precision."""
+    """A table as Parquet, its numbers in single precision and rounded to `BITS`, as the last digits are what weighs."""
     floats = table.select_dtypes("floating").columns
     sink: Any = io.BytesIO()
-    content = pa.Table.from_pandas(table.astype(dict.fromkeys(floats, "float32")), preserve_index=False)
+    content = pa.Table.from_pandas(
+        table.assign(**{name: _rounded(table[name]) for name in floats}), preserve_index=False
+    )
     split = list(floats) or False
     pq.write_table(content, sink, compression="zstd", use_dictionary=False, use_byte_stream_split=split)
     return sink.getvalue()

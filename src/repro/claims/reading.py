@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import yaml
 
 from repro import paths
-from repro.checked import Checked, read
+from repro.checked import Checked, parse, read
 from repro.claims.errors import ClaimError
 from repro.claims.ledger import Claim, Distinct, Ledger, Paper
 from repro.errors import ConfigError
@@ -51,7 +51,7 @@ def _project_ledger() -> Ledger:
 
 def _checked(kind: type[Kind], path: Path) -> Kind:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ClaimError(f"{path}: cannot read the claims ledger ({error.strerror})") from error
     except yaml.YAMLError as error:

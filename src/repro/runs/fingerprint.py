@@ -226,12 +226,12 @@ class _Module:
 
     def imported(self, nodes: Iterable[ast.stmt]) -> Iterator[tuple[str, str]]:
         """Names that import statements bind, wherever in the nodes they stand, and what they stand for."""
-        for node in itertools.chain.from_iterable(map(ast.walk, nodes)):
+        for node in itertools.chain.from_iterable(map(_importing, nodes)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     top = alias.name.partition(".")[0]
                     yield alias.asname or top, alias.name if alias.asname else top
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 above = self._package.split(".")[: len(self._package.split(".")) + 1 - node.level] if node.level else []
                 for alias in node.names:
                     yield alias.asname or alias.name, ".".join([*above, *filter(None, [node.module]), alias.name])
@@ -295,6 +295,11 @@ def _names(node: ast.AST) -> Iterator[str]:
 @cache
 def _named(node: ast.AST) -> tuple[str, ...]:
     return tuple(_names(node))
+
+
+@cache
+def _importing(node: ast.AST) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    return tuple(one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom))
 
 
 @cache

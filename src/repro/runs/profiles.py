@@ -26,7 +26,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from repro.checked import Checked, read
+from repro.checked import Checked, parse, read
 from repro.errors import ConfigError
 from repro.paths import configs_dir
 from repro.policies.published import PUBLISHED
@@ -211,7 +211,7 @@ def _folder() -> Path:
 
 def _yaml(source: Path) -> Any:
     try:
-        return yaml.safe_load(source.read_text(encoding="utf-8"))
+        return parse(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
