@@ -496,8 +496,8 @@ MUTANTS = (
     Mutant(
         "half an interval decides",
         "analysis/intervals.py",
-        "half = float(scipy_stats.t.ppf((1 + level) / 2, sample.size - 1)",
-        "half = float(scipy_stats.t.ppf(level, sample.size - 1)",
+        "half = float(scipy.stats.t.ppf((1 + level) / 2, sample.size - 1)",
+        "half = float(scipy.stats.t.ppf(level, sample.size - 1)",
         ("tests/analysis/test_intervals.py",),
     ),
     Mutant(

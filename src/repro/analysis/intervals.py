@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats as scipy_stats
 
 LEVEL = 0.95
 """Coverage of every interval of the study."""
@@ -71,7 +71,7 @@ def t_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     sample = _sample(values, 2)
     _check_level(level)
     mean = float(sample.mean())
-    half = float(scipy_stats.t.ppf((1 + level) / 2, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
     return Interval(mean, mean - half, mean + half, sample.size, level)
 
 
@@ -102,7 +102,7 @@ def welch_interval(first: ArrayLike, second: ArrayLike, level: float = LEVEL) ->
     half = 0.0
     if sum(parts) > 0:
         freedom = sum(parts) ** 2 / sum(part**2 / (group.size - 1) for part, group in zip(parts, groups, strict=True))
-        half = float(scipy_stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(sum(parts)))
+        half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(sum(parts)))
     return Interval(gap, gap - half, gap + half, sum(group.size for group in groups), level)
 
 
@@ -119,7 +119,7 @@ def implied_difference(first: Interval, second: Interval, level: float = LEVEL) 
     """
     _check_level(level)
     freedom = min(first.n, second.n) - 1
-    law = scipy_stats.t(freedom) if freedom > 0 else scipy_stats.norm()
+    law = scipy.stats.t(freedom) if freedom > 0 else scipy.stats.norm()
     stretch = float(law.ppf((1 + level) / 2) / law.ppf((1 + first.level) / 2))
     gap = first.estimate - second.estimate
     below = float(np.hypot(first.estimate - first.low, second.high - second.estimate))

@@ -22,10 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
-from scipy import optimize, signal, special
-from scipy import stats as scipy_stats
 
 from repro.analysis.intervals import Interval, t_interval, welch_interval
 
@@ -214,11 +213,11 @@ class LawFit:
         # Long enough before the first point for the start from zero to be forgotten to 1 %.
         warm = int(np.ceil(np.log(0.01) / np.log(max(rho, 0.01))))
         chosen = rng.integers(0, len(blocks), size=(resamples, -(-(n + warm) // block)))
-        noise = signal.lfilter([1], [1, -rho], blocks[chosen].reshape(resamples, -1)[:, : n + warm])[:, warm:]
+        noise = scipy.signal.lfilter([1], [1, -rho], blocks[chosen].reshape(resamples, -1)[:, : n + warm])[:, warm:]
         solve = np.linalg.pinv(np.stack([-np.exp(self.entropy), np.ones(n)], axis=1))  # [2, n]
         freedom = max(n * (1 - rho) / (1 + rho), 4) - 2
         tail = (1 + level) / 2
-        widening = scipy_stats.t.ppf(tail, freedom) / scipy_stats.norm.ppf(tail)
+        widening = scipy.stats.t.ppf(tail, freedom) / scipy.stats.norm.ppf(tail)
         return np.array([self.a, self.b]) + widening * (noise @ solve.T)
 
 
@@ -391,7 +390,7 @@ def _sigmoid(points: Trajectory) -> Predictor:
 
     def shape(log_c: float, log_b: float, step: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
-            return special.expit(np.exp(log_b) * (np.log(step) - log_c))
+            return scipy.special.expit(np.exp(log_b) * (np.log(step) - log_c))
 
     def loss(parameters: np.ndarray) -> float:
         return _projected_loss(shape(*parameters, points.step), points.reward)
@@ -400,7 +399,7 @@ def _sigmoid(points: Trajectory) -> Predictor:
     grid = [(log_c, log_b) for log_c in np.linspace(*box[0], 30) for log_b in np.linspace(*box[1], 20)]
     start = min(grid, key=loss)
     tight = {"xatol": 1e-7, "fatol": 0, "maxiter": 2000}
-    log_c, log_b = optimize.minimize(loss, start, method="Nelder-Mead", bounds=box, options=tight).x
+    log_c, log_b = scipy.optimize.minimize(loss, start, method="Nelder-Mead", bounds=box, options=tight).x
     low, rise = _line(shape(log_c, log_b, points.step), points.reward)
     return lambda step, entropy: low + rise * shape(log_c, log_b, step)
 
@@ -437,7 +436,7 @@ def _least(loss: Callable[[float], float], grid: np.ndarray) -> float:
     """Where a loss is least: the best of a grid, and the best between its neighbours."""
     best = int(np.argmin([loss(one) for one in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)])
-    return float(optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
+    return float(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
 
 
 def _last_value(points: Trajectory) -> Predictor:
@@ -549,7 +548,7 @@ class SizeTrend:
         estimate = self.intercept + self.slope * float(np.log(size))
         spread = np.sqrt(np.square(self.residuals).sum() / (n - 2))
         distance = (np.log(size) - x.mean()) ** 2 / np.square(x - x.mean()).sum()
-        half = float(scipy_stats.t.ppf((1 + level) / 2, n - 2) * spread * np.sqrt(1 + 1 / n + distance))
+        half = float(scipy.stats.t.ppf((1 + level) / 2, n - 2) * spread * np.sqrt(1 + 1 / n + distance))
         return Interval(estimate, estimate - half, estimate + half, n, level)
 
 

@@ -8,7 +8,7 @@ interval leaves out zero. Effect and spread have one unit, whichever.
 
 import math
 
-from scipy import optimize, stats
+import scipy
 
 from repro.analysis.intervals import LEVEL
 
@@ -39,7 +39,7 @@ def paired_power(effect: float, spread: float, n: int, *, alpha: float = ALPHA) 
     if effect == 0:
         return alpha  # SciPy 1.17 has ncf.sf(x, 1, n - 1, 0) negative
     # The square of t has a noncentral F distribution, which holds both sides.
-    return float(stats.ncf.sf(stats.f.isf(alpha, 1, n - 1), 1, n - 1, n * (effect / spread) ** 2))
+    return float(scipy.stats.ncf.sf(scipy.stats.f.isf(alpha, 1, n - 1), 1, n - 1, n * (effect / spread) ** 2))
 
 
 def pairs_needed(effect: float, spread: float, *, alpha: float = ALPHA, power: float = POWER) -> int:
@@ -73,7 +73,9 @@ def detectable_effect(n: int, spread: float, *, alpha: float = ALPHA, power: flo
     largest = 1.0
     while paired_power(largest, 1.0, n, alpha=alpha) < power:
         largest *= 2
-    return spread * float(optimize.brentq(lambda size: paired_power(size, 1.0, n, alpha=alpha) - power, 0.0, largest))
+    return spread * float(
+        scipy.optimize.brentq(lambda size: paired_power(size, 1.0, n, alpha=alpha) - power, 0.0, largest)
+    )
 
 
 def _check(spread: float, alpha: float, power: float | None = None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+import scipy
 
 from repro.analysis.intervals import Interval, stretch_mean
 from repro.analysis.law import FORMS, LawFit, Trajectory, fit_law, predict_rest
@@ -305,7 +305,7 @@ def _runs_test(residuals: np.ndarray) -> tuple[int, float, float]:
     runs = 1 + int((np.diff(signs.astype(int)) != 0).sum())
     expected = 2 * above * (n - above) / n + 1
     spread = np.sqrt(max((expected - 1) * (expected - 2) / (n - 1), 0))
-    return runs, expected, float(2 * stats.norm.sf(abs(runs - expected) / spread)) if spread else 1.0
+    return runs, expected, float(2 * scipy.stats.norm.sf(abs(runs - expected) / spread)) if spread else 1.0
 
 
 def _ceiling(points: Trajectory | None, fit: LawFit | None, law: Answer) -> Answer:
@@ -373,7 +373,7 @@ def _trend(curve: pd.DataFrame) -> tuple[float, float, Interval]:
     """The level at the end of a curve, the step that it is for, and the rate of growth per step over the last third."""
     step, value = (_windows(curve[name].to_numpy()) for name in ("step", "value"))
     tail = slice(-max(len(step) // 3, 4), None)
-    slope = stats.theilslopes(np.log(np.maximum(value[tail], 1e-9)), step[tail], alpha=LEVEL)
+    slope = scipy.stats.theilslopes(np.log(np.maximum(value[tail], 1e-9)), step[tail], alpha=LEVEL)
     rate = Interval(float(slope.slope), float(slope.low_slope), float(slope.high_slope), len(step[tail]), LEVEL)
     return float(_windows(value, 10)[-1]), float(_windows(step, 10)[-1]), rate
 
@@ -392,7 +392,7 @@ def _date(step: float, share: float, rate: float) -> float:
     if rate >= 0 or share <= COLLAPSED:
         return step if share <= COLLAPSED else np.inf
     steps = np.log(COLLAPSED / share) / rate
-    return optimize.brentq(lambda later: _effective(step, later) - steps, step, step + steps / (1 - SLOWING) + 1)
+    return scipy.optimize.brentq(lambda later: _effective(step, later) - steps, step, step + steps / (1 - SLOWING) + 1)
 
 
 def _state(entropy: pd.DataFrame, score: pd.DataFrame | None, until: float) -> Answer:
@@ -432,7 +432,7 @@ def _score_trend(score: pd.DataFrame | None) -> str:
         return "not known"
     step, value = (_windows(score[name].to_numpy()) for name in ("step", "value"))
     tail = slice(-max(len(step) // 3, 4), None)
-    slope = stats.theilslopes(value[tail], step[tail], alpha=LEVEL)
+    slope = scipy.stats.theilslopes(value[tail], step[tail], alpha=LEVEL)
     return "rising" if slope.low_slope > 0 else "falling" if slope.high_slope < 0 else "level"
 
 

@@ -7,8 +7,7 @@ the last `window` of that common length, for every arm alike. Differences and ra
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import optimize
-from scipy import stats as scipy_stats
+import scipy
 
 from repro.analysis.intervals import LEVEL, Interval, centred, exact, over_seeds
 from repro.claims.curves import common_steps, end_level, level_at, paired, step_at
@@ -60,16 +59,16 @@ def minimum_detectable(differences: Sequence[float], *, power: float = POWER, le
     if sample.size < 2:
         raise ValueError(f"a spread needs at least two differences, got {sample.size}")
     freedom = sample.size - 1
-    critical = scipy_stats.t.ppf((1 + level) / 2, freedom)
+    critical = scipy.stats.t.ppf((1 + level) / 2, freedom)
     # The mean over v is taken at equally likely values; SciPy's noncentral t fails in its far tail.
     likely = (np.arange(2000) + 0.5) / 2000
-    needed = critical * np.sqrt(scipy_stats.chi2.ppf(likely, freedom) / freedom)
+    needed = critical * np.sqrt(scipy.stats.chi2.ppf(likely, freedom) / freedom)
 
     def excess(shift: float) -> float:
-        return float((scipy_stats.norm.sf(needed - shift) + scipy_stats.norm.cdf(-needed - shift)).mean()) - power
+        return float((scipy.stats.norm.sf(needed - shift) + scipy.stats.norm.cdf(-needed - shift)).mean()) - power
 
     # Without a shift the power is 1 - level; ten critical values away it is 1.
-    shift = optimize.brentq(excess, 0, 10 * critical)
+    shift = scipy.optimize.brentq(excess, 0, 10 * critical)
     return float(shift * sample.std(ddof=1) / np.sqrt(sample.size))
 
 
@@ -179,7 +178,7 @@ def best_difference(baseline: Sequence[Run], *others: Sequence[Run], window: flo
     half = None
     if seeds > 1:
         spread = np.sqrt(differences.var(axis=0, ddof=1).mean())
-        half = scipy_stats.t.ppf(1 - (1 - LEVEL) / (2 * arms), arms * (seeds - 1)) * spread / np.sqrt(seeds)
+        half = scipy.stats.t.ppf(1 - (1 - LEVEL) / (2 * arms), arms * (seeds - 1)) * spread / np.sqrt(seeds)
     return centred(differences.mean(axis=0).max(), half, seeds)
 
 
@@ -218,7 +217,7 @@ def slope(values: np.ndarray) -> Interval:
     if freedom < 1:
         return centred(estimate, None, seeds)
     residual = float(((apart - estimate * place) ** 2).sum())
-    half = scipy_stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(residual / freedom / weight)
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(residual / freedom / weight)
     return centred(estimate, half, seeds)
 
 

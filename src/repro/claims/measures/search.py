@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from repro.analysis.holm import holm
 from repro.claims.curves import end_level, paired
@@ -47,7 +47,7 @@ def primary_tests(arms: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         gaps = levels[:, 1] - levels[:, 0]
         p, smallest = np.nan, np.nan
         if len(gaps) > 1:
-            p, smallest = float(stats.ttest_1samp(gaps, 0).pvalue), minimum_detectable(gaps)
+            p, smallest = float(scipy.stats.ttest_1samp(gaps, 0).pvalue), minimum_detectable(gaps)
         rows.append((name, len(gaps), p, float(np.exp(smallest)) if quantity == "entropy" else smallest))
     table = pd.DataFrame(rows, columns=["subclaim", "n", "p", "detectable"])
     table.insert(3, "holm", holm(table["p"]) if table["p"].notna().all() else np.nan)
