@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from repro import claims
 from repro.analysis.holm import holm
 from repro.book import parts, regime
 from repro.book.figures import search as figures
@@ -123,3 +124,15 @@ def test_the_regime_sets_the_worlds_side_by_side(arms):
     alone = regime.table(arms["search_grpo8"])
     assert "Chained arithmetic" not in alone
     assert regime.table(arms["search_unclipped"]) == ""
+
+
+def test_what_is_measured_again_stands_beside_the_first(arms):
+    ledger = claims.load_ledger()
+    first = claims.measure(ledger.claim("collapse"), [])
+    again = claims.measure(ledger.claim("search_collapse"), arms["search_grpo8"])
+    text = parts.both(ledger, [*first, *again])
+    assert text.count("* - ") == 1 + 3 and text.count("  - not run {bdg-muted}`underpowered`") == 3
+    found = {one.subclaim: one.ours for one in again}
+    row = "* - Entropy consumed in the first 1/12 of training\n  - 73 %\n  - not run {bdg-muted}`underpowered`\n  - "
+    assert row + found["search_entropy_twelfth"] in text
+    assert parts.both(ledger, first) == parts.both(ledger, again) == ""

@@ -189,6 +189,14 @@ def second(content):
             r"gain_twelfth: has both identity and follows; give the one reason that keeps it out of the tally",
         ),
         (lambda c: second(c).update(untestable=""), r"untestable: is empty"),
+        (
+            lambda c: first(c).update(again="law.fit"),
+            r"entropy_twelfth: again='law.fit' is not in the ledger; name a c",
+        ),
+        (
+            lambda c: second(c).update(again="collapse.entropy_third"),
+            r"again='collapse.entropy_third' is measured by entropy_share; name a claim.sub_claim measured by g",
+        ),
         (lambda c: first(c).update(plotted=0.57), r"plotted=0.57 lies inside the range; leave it out where the figure"),
         (lambda c: first(c).update(minimum_bases=1), r"minimum_bases=1 .* greater than or equal to 2"),
         (lambda c: first(c).update(changed=[{"date": date(2026, 1, 1)}]), r"changed.0.reason is missing"),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from repro import paths
 from repro.book import again, fragments, looks
 from repro.book.figures import fixes, search, style
-from repro.claims import Ledger
+from repro.claims import Finding, Ledger
 from repro.claims.curves import curves
 from repro.claims.measures.search import primary_arms
 from repro.runs import Run
@@ -35,6 +35,20 @@ def printed(ledger: Ledger) -> str:
         if part.printed is not None
     ]
     return fragments.list_table(("What", "The paper", "Where"), rows, "printed")
+
+
+def both(ledger: Ledger, findings: Sequence[Finding]) -> str:
+    """What two testbeds gave for the same sub-claims, as MyST; nothing where this copy has but one."""
+    found = {f"{one.claim}.{one.subclaim}": one for one in findings}
+    rows = []
+    for claim in ledger.claims:
+        for name, part in claim.repeated.items():
+            first, again = found.get(name), found.get(f"{claim.id}.{part.id}")
+            if first and again:
+                cells = (f"{one.ours} {fragments.badge(one.verdict, one.kind)}" for one in (first, again))
+                rows.append((first.title, first.printed_as, *cells))
+    header = ("Sub-claim", "Paper", "Chained arithmetic", "Countdown")
+    return fragments.list_table(header, rows, "both") if rows else ""
 
 
 def spent(profile: Profile, runs: Sequence[Run]) -> str:

@@ -134,6 +134,8 @@ class SubClaim(Checked):
     Shown, but left out of the tally of its claim, is a sub-claim that is an `identity` of mathematics, one that the
     testbed has no means to test (`untestable` says why), and one that fails whenever the sibling fails that it
     `follows`. With `minimum_bases`, arms need so many base policies each, as blocks.
+
+    `again` is the sub-claim of another claim, as `claim.sub_claim`, that it measures once more on another testbed.
     """
 
     id: Text
@@ -151,6 +153,7 @@ class SubClaim(Checked):
     identity: bool = False
     untestable: Text | None = None
     follows: Text | None = None
+    again: Text | None = None
     minimum_bases: Annotated[int, Field(ge=2)] | None = None
     changed: Annotated[tuple[Change, ...], BeforeValidator(_tuple)] = ()
     figure: Text | None = None
@@ -267,6 +270,11 @@ class Claim(Checked):
         return self
 
     @property
+    def repeated(self) -> dict[str, SubClaim]:
+        """Its sub-claims that measure one of another claim again, by that one's name."""
+        return {part.again: part for part in self.subclaims if part.again is not None}
+
+    @property
     def arms(self) -> tuple[str, ...]:
         """All arms that its sub-claims need, once each."""
         return tuple(dict.fromkeys(arm for part in self.subclaims for arm in part.arms))
@@ -288,6 +296,17 @@ class Ledger(Checked):
 
     paper: Paper
     claims: Distinct[Claim]
+
+    @model_validator(mode="after")
+    def _measures_again_what_is_there(self) -> "Ledger":
+        measures = {f"{claim.id}.{part.id}": part.measure for claim in self.claims for part in claim.subclaims}
+        for name, part in ((name, part) for claim in self.claims for name, part in claim.repeated.items()):
+            if measures.get(name) != part.measure:
+                found = "is not in the ledger" if name not in measures else f"is measured by {measures[name]}"
+                raise ValueError(
+                    f"{part.id}: again={name!r} {found}; name a claim.sub_claim measured by {part.measure}"
+                )
+        return self
 
     def claim(self, claim_id: str) -> Claim:
         """The claim called `claim_id`, or a ClaimError naming the known ones."""
