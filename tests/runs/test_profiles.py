@@ -170,6 +170,7 @@ def test_claims_of_the_study_have_seeds_enough():
     assert {arm.shown for arm in smoke.arms.values()} == {None}
     assert {arm.group for arm in cpu.arms.values() if arm.shown} == {
         "search",
+        "search_plain",
         "search_more",
         "search_probe",
         "selection",

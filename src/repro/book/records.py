@@ -34,6 +34,7 @@ GROUPS = {
     "updates": "Updates per rollout",
     "explore": "Something to explore",
     "single": "A single strategy",
+    "search_plain": "Countdown: plain GRPO",
     "search": "Countdown: the methods and their baselines",
     "search_more": "Countdown: narrow doses, clip-higher, a slower GRPO",
     "search_probe": "Countdown: on-policy, every step probed",
