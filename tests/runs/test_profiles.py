@@ -173,6 +173,7 @@ def test_claims_of_the_study_have_seeds_enough():
         "search_plain",
         "search_more",
         "search_probe",
+        "search_slow",
         "selection",
         "selection_more",
     }
