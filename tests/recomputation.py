@@ -66,6 +66,7 @@ def level(curve: tuple[np.ndarray, np.ndarray], low: float, high: float) -> floa
 def mean_and_interval(values: list[float]) -> tuple[float, float, float]:
     """Mean and Student's 95 % interval; the quantiles of t by their degrees of freedom, from a table."""
     table = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645, 5: 2.57058, 6: 2.44691, 7: 2.36462, 8: 2.306}
+    table |= {9: 2.262157, 10: 2.228139, 11: 2.200985}
     mean = float(np.mean(values))
     half = table[len(values) - 1] * float(np.std(values, ddof=1)) / len(values) ** 0.5
     return mean, mean - half, mean + half
