@@ -50,6 +50,17 @@ def test_coordinates_are_short_but_not_numbers_that_are_written():
     assert '<text x="3.1">0.0001</text>' in text
 
 
+def test_lines_are_written_by_steps_and_a_style_of_many_markers_once():
+    line = '<path d="M 1.0 2.04\n    L 1.5 2.0\n  L 1.46 -3.25\n L 9.0 9.0\nz\n" style="a"/>'
+    markers = "".join(f'<use xlink:href="#m" x="{x}" y="2" style="{style}"/>\n' for x, style in enumerate("aaab"))
+    text = drawing.inline(f'<svg viewBox="0 0 9 9">\n{line}\n<g>\n{markers}</g>\n</svg>', "", "o")
+    # 1.5 to 1.4 and 2.0 to -3.2 in tenths, as the points are written.
+    assert 'd="M 1.0 2.0l0.5 0 -0.1 -5.2 7.6 12.2\nz' in text
+    assert '<g style="a">\n<use href="#o-m" x="0" y="2"/>\n<use href="#o-m" x="1" y="2"/>\n' in text
+    assert text.count('style="a"') == 2 and '</g>\n<use href="#o-m" x="3" y="2" style="b"/>' in text
+    ET.fromstring(text)
+
+
 def test_a_drawing_too_wide_for_a_phone_says_so():
     opening = [drawing.inline(f'<svg viewBox="0 0 {points} 9"></svg>', "", "a") for points in (360, 576)]
     assert ['class="drawing"' in opening[0], 'class="drawing wide"' in opening[1]] == [True, True]

@@ -26,6 +26,10 @@ _FINER = re.compile(r"(>[^<]+<|scale\([^)]*\))|(\d\.\d)\d+")
 # Pixels from which a drawing shrunk to a phone could not be read.
 WIDE = 600
 _LAYOUT = re.compile(r"\s*\n\s*")
+# A point of a path, and the lines that go on from it.
+_POLYLINE = re.compile(r"(-?[\d.]+) (-?[\d.]+)\n((?:L -?[\d.]+ -?[\d.]+\n){2,})")
+# Markers of one style, one after the other.
+_MARKERS = re.compile(r'<use [^>]*( style="[^"]*")/>\n(?:<use [^>]*\1/>\n)+')
 _GREY = re.compile(r"var\(--ink-(\d+)\)")
 _OPENING = re.compile(r"<svg[^>]*>")
 _VIEW = re.compile(r'viewBox="([^"]+)"')
@@ -54,7 +58,8 @@ def inline(drawing: str, alt: str, name: str) -> str:
     body = _REFERENCE.sub(rf"\g<1>{name}-", body)
     body = _COLOUR.sub(lambda found: _themed(found.group()), body)
     body = _FINER.sub(lambda found: found[1] or found[2], _FAMILY.sub("", body))
-    body = _LAYOUT.sub("\n", body)
+    body = _POLYLINE.sub(_by_steps, _LAYOUT.sub("\n", body))
+    body = _MARKERS.sub(_in_one_style, body)
     # A grey is written out once a drawing.
     greys = sorted(set(map(int, _GREY.findall(body))))
     mixed = "".join(
@@ -67,6 +72,18 @@ def inline(drawing: str, alt: str, name: str) -> str:
         f'style="max-width: {1.25 * width:.0f}px; font-family: var(--drawing-font){mixed}" xmlns="http://www.w3.org/2000/svg">'
     )
     return _OPENING.sub(lambda _: opening, body, count=1).strip()
+
+
+def _by_steps(found: re.Match[str]) -> str:
+    """A polyline by its steps from point to point, which are shorter to write and add up to the same points."""
+    points = np.array([found[1], found[2], *found[3].replace("L", "").split()], float).reshape(-1, 2)
+    steps = " ".join(f"{step:g}" for step in np.diff(np.rint(10 * points), axis=0).ravel() / 10)
+    return f"{found[1]} {found[2]}l{steps}\n"
+
+
+def _in_one_style(found: re.Match[str]) -> str:
+    """Markers in a group that has their style, which they inherit."""
+    return f"<g{found[1]}>\n{found[0].replace(found[1], '')}</g>\n"
 
 
 def _themed(colour: str) -> str:
