@@ -75,13 +75,13 @@ def curves(arms: Arms) -> Figure:
 
 def curves_caption(arms: Arms) -> str:
     """Caption of `curves`."""
-    config, n = arms[PLAIN][0].config, len(arms[PLAIN])
+    config, counts = arms[PLAIN][0].config, [len(arms[arm]) for arm in filter(arms.get, SHOWN)]
     return (
         "Entropy (entropy/response_mean, nat), validation accuracy (mean@"
         f"{config.eval_samples} at T = {config.eval_temperature:g}, per cent) and length of sampled responses (tokens) "
         f"on Countdown, {config.updates_per_rollout} updates a rollout. The methods have their wider dose. Thin lines: "
-        f"{style.seeds(n)} on {len({run.config.base for run in arms[PLAIN]})} base policies; thick: mean; "
-        f"{style.interval(n, 'pointwise band')}."
+        f"{style.seeds(*counts)} on {len({run.config.base for run in arms[PLAIN]})} base policies; thick: mean; "
+        f"{style.interval(min(counts), 'pointwise band')}."
     )
 
 
@@ -162,9 +162,10 @@ def _short(arm: str) -> str:
 
 def contrasts_caption(arms: Arms) -> str:
     """Caption of `contrasts`."""
+    counts = [min(len(arms[arm]), len(arms[baseline])) for arm, baseline in _present(arms, CONTRASTS)]
     return (
         f"Levels over the last {style.part(window())} of training against a baseline's of the same seed. Circles: "
-        f"{style.seeds(len(arms[PLAIN]))}; tick: mean; line: {style.INTERVAL} of the mean. 'Wide' is ten times "
+        f"{style.seeds(*counts)}; tick: mean; line: {style.INTERVAL} of the mean. 'Wide' is ten times "
         "the paper's fraction, for KL-Cov one token a response; the other is the paper's."
     )
 
