@@ -133,7 +133,9 @@ sys.exit(type(result.error_in_exec).__name__ if result.error_in_exec else 0)
 
 def ipython(code: str, **names: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", IPYTHON, code, json.dumps(names)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    # IPython warns where another environment is active than that of its interpreter.
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_where_the_package_is_the_cell_does_nothing():
