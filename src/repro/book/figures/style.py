@@ -74,22 +74,22 @@ def panels(rows: int, height: float, columns: int = 1, **options: Any) -> tuple[
 
 
 def draw_runs(axes: Axes, table: pd.DataFrame, y: str, colour: Any, label: str = "", line: str = "-") -> None:
-    """Thin lines for the seeds, a thick one for their mean, a band for the interval.
+    """Thin lines for the seeds, fainter where they are many, a thick one for their mean, a band for the interval.
 
     Args:
         table: long, with columns `seed`, `step` and `y`.
         label: of the mean; by default it says over how many seeds it is.
         line: style of the mean.
     """
+    n = table["seed"].nunique()
     for _, one in table.groupby("seed"):
-        axes.plot(one["step"], one[y], color=colour, linewidth=0.8, alpha=0.8, label="_seeds")
+        axes.plot(one["step"], one[y], color=colour, linewidth=0.8, alpha=0.8 * min(1, 3 / n), label="_seeds")
     by_step = table.groupby("step")[y]
     ends = pd.DataFrame([over_seeds(values)[:3] for _, values in by_step], index=list(by_step.groups), dtype=float)
     if ends[1].notna().any():
         axes.fill_between(ends.index, ends[1].fillna(ends[0]), ends[2].fillna(ends[0]), color=colour, alpha=0.2, lw=0)
-    n = table["seed"].nunique()
     label = label or ("one seed" if n == 1 else f"mean of {n} seeds, {100 * LEVEL:g} % interval")
-    axes.plot(ends.index, ends[0], color=colour, linestyle=line, linewidth=2.2, label=label)
+    axes.plot(ends.index, ends[0], color=colour, linestyle=line, linewidth=2.2, zorder=2.5, label=label)
 
 
 def look(place: int) -> dict[str, Any]:
