@@ -112,9 +112,8 @@ def test_captions_and_tables_say_n_and_dose(arms):
     assert measures.describe(arms)["bases"] == "3"
     assert "n = 4 seeds" in figures.law_caption(arms)
     fewer = arms | {figures.PLAIN: arms[figures.PLAIN][:3]}
-    assert "n = 3 to 4 seeds" in figures.curves_caption(fewer) and "n = 3 to 4 seeds" in figures.contrasts_caption(
-        fewer
-    )
+    assert "n = 3 to 4 seeds" in figures.curves_caption(fewer)
+    assert "n = 3 to 4 seeds" in figures.contrasts_caption(fewer)
     assert "n = 3 seeds" in figures.law_caption(fewer)
     assert len(figures.law(arms).axes[1].lines) == 4 + 1
     for figure in (figures.law(arms), figures.curves(arms), figures.contrasts(arms), figures.selection(arms)):

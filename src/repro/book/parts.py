@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro import paths
-from repro.book import again, fragments, looks
+from repro.book import again, fragments, looks, regime
 from repro.book.figures import fixes, search, style
 from repro.claims import Finding, Ledger
 from repro.claims.curves import curves
@@ -42,13 +42,12 @@ def both(ledger: Ledger, findings: Sequence[Finding]) -> str:
     found = {f"{one.claim}.{one.subclaim}": one for one in findings}
     rows = []
     for claim in ledger.claims:
-        for name, part in claim.repeated.items():
-            first, again = found.get(name), found.get(f"{claim.id}.{part.id}")
+        for part in claim.subclaims:
+            first, again = found.get(part.again), found.get(f"{claim.id}.{part.id}")
             if first and again:
                 cells = (f"{one.ours} {fragments.badge(one.verdict, one.kind)}" for one in (first, again))
                 rows.append((first.title, first.printed_as, *cells))
-    header = ("Sub-claim", "Paper", "Chained arithmetic", "Countdown")
-    return fragments.list_table(header, rows, "both") if rows else ""
+    return fragments.list_table(("Sub-claim", "Paper", *regime.WORLDS), rows) if rows else ""
 
 
 def spent(profile: Profile, runs: Sequence[Run]) -> str:

@@ -270,11 +270,6 @@ class Claim(Checked):
         return self
 
     @property
-    def repeated(self) -> dict[str, SubClaim]:
-        """Its sub-claims that measure one of another claim again, by that one's name."""
-        return {part.again: part for part in self.subclaims if part.again is not None}
-
-    @property
     def arms(self) -> tuple[str, ...]:
         """All arms that its sub-claims need, once each."""
         return tuple(dict.fromkeys(arm for part in self.subclaims for arm in part.arms))
@@ -300,11 +295,12 @@ class Ledger(Checked):
     @model_validator(mode="after")
     def _measures_again_what_is_there(self) -> "Ledger":
         measures = {f"{claim.id}.{part.id}": part.measure for claim in self.claims for part in claim.subclaims}
-        for name, part in ((name, part) for claim in self.claims for name, part in claim.repeated.items()):
-            if measures.get(name) != part.measure:
-                found = "is not in the ledger" if name not in measures else f"is measured by {measures[name]}"
+        for part in (part for claim in self.claims for part in claim.subclaims if part.again):
+            there = measures.get(part.again)
+            if there != part.measure:
+                found = f"is measured by {there}" if there else "is not in the ledger"
                 raise ValueError(
-                    f"{part.id}: again={name!r} {found}; name a claim.sub_claim measured by {part.measure}"
+                    f"{part.id}: again={part.again!r} {found}; name a claim.sub_claim measured by {part.measure}"
                 )
         return self
 

@@ -14,7 +14,7 @@ from repro.runs.record import Run, fill, find, tables_of
 
 SHORT = 20
 """Tokens of a response, on average, up to which every sampled step is kept; up to twice that, every second."""
-HOW = "tokens have their entropy and covariance at the first step only, and every n-th step where responses are long"
+HOW = "every n-th sampled step where responses are long; entropy and covariance of tokens at the first step only"
 
 
 def keep(profile: Profile) -> list[Path]:

@@ -83,7 +83,7 @@ def draw_runs(axes: Axes, table: pd.DataFrame, y: str, colour: Any, label: str =
     """
     n = table["seed"].nunique()
     for _, one in table.groupby("seed"):
-        axes.plot(one["step"], one[y], color=colour, linewidth=0.8, alpha=0.8 * min(1, 3 / n), label="_seeds")
+        axes.plot(one["step"], one[y], color=colour, linewidth=0.8, alpha=0.8 * min(1, 4 / n), label="_seeds")
     by_step = table.groupby("step")[y]
     ends = pd.DataFrame([over_seeds(values)[:3] for _, values in by_step], index=list(by_step.groups), dtype=float)
     if ends[1].notna().any():
