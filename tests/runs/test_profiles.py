@@ -175,6 +175,7 @@ def test_claims_of_the_study_have_seeds_enough():
         "search_probe",
         "search_slow",
         "selection",
+        "selection_fiftieth",
         "selection_tenth",
     }
     assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4

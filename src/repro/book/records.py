@@ -40,6 +40,7 @@ GROUPS = {
     "search_more": "Countdown: narrow doses, clip-higher",
     "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, at one dose",
+    "selection_fiftieth": "Countdown: the largest covariances at twice that dose",
     "selection_tenth": "Countdown: two criteria at ten times that dose",
 }
 # What a first look at a run needs; the Parquet file has the other metrics too.
