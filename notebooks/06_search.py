@@ -47,6 +47,7 @@ ids = (
 )
 entries = [ledger.claim(name) for name in ids]
 names = dict.fromkeys(arm for entry in entries for arm in entry.arms)
+names.update(dict.fromkeys(arm for group in figures.DOSES.values() for arm in group))
 arms = {
     name: [load_or_train(config) for config in loaded.configs(name, seeds)]
     for name in names
@@ -99,6 +100,11 @@ display.table(figures.tests_table(arms), css="facts")
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-selection", "caption": "{glue:text}`search_selection_caption:s`"}, "image": {"alt": "Two panels with a row for each of six criteria: entropy and accuracy at the end against nothing removed."}}
 display.show(
     figures.selection(arms), search_selection_caption=figures.selection_caption(arms)
+)
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-doses", "caption": "{glue:text}`search_doses_caption:s`"}, "image": {"alt": "Two panels against the share of the gradient removed, entropy and accuracy at the end of runs, for the largest covariances and for tokens at random."}}
+display.show(
+    figures.doses(arms), search_doses_caption=figures.doses_caption(arms)
 )
 
 # %% [markdown]

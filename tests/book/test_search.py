@@ -12,7 +12,12 @@ from repro.claims.curves import end_level
 from repro.claims.measures import search as measures
 
 ARMS = dict.fromkeys(
-    [*figures.SHOWN, *figures.SELECTORS, *(arm for pair in figures.CONTRASTS for arm in pair), "grpo8"]
+    [
+        *figures.SHOWN,
+        *figures.SELECTORS,
+        *(arm for pair in (*figures.CONTRASTS, *figures.DOSES.values()) for arm in pair),
+        "grpo8",
+    ]
 )
 KEPT = {"search_kl_cov_wide": 1.5, "search_clip_cov_wide": 1.02}
 
@@ -32,7 +37,7 @@ def arms(make_run):
                 steps_per_generation=8,
                 arm=arm,
                 base=f"countdown_{seed % 3}",
-                trainer={"filter_groups": True, "entropy_control_fraction": 0.1},
+                trainer={"filter_groups": True, "entropy_control_fraction": 0.1 if arm.endswith("_tenth") else 0.01},
             )
             made.metrics["completions/mean_length"] = 60.0
             made.metrics["completions/clipped_ratio"] = 0.01
@@ -105,7 +110,7 @@ def test_rows_are_ratios_and_differences_of_the_same_seed(arms):
 
 def test_captions_and_tables_say_n_and_dose(arms):
     assert "n = 4 seeds on 3 base policies" in figures.curves_caption(arms)
-    assert "10 % of the norm" in figures.selection_caption(arms)
+    assert "1 % of the norm" in figures.selection_caption(arms)
     assert "Largest covariance 3 %" in figures.selection_caption(arms)
     shown = figures.tests_table(arms)
     assert list(shown["Seeds"]) == ["4"] * 4
@@ -116,8 +121,26 @@ def test_captions_and_tables_say_n_and_dose(arms):
     assert "n = 3 to 4 seeds" in figures.contrasts_caption(fewer)
     assert "n = 3 seeds" in figures.law_caption(fewer)
     assert len(figures.law(arms).axes[1].lines) == 4 + 1
-    for figure in (figures.law(arms), figures.curves(arms), figures.contrasts(arms), figures.selection(arms)):
-        assert figure.get_figwidth() <= 5
+    for drawing in (figures.law, figures.curves, figures.contrasts, figures.selection, figures.doses):
+        assert drawing(arms).get_figwidth() <= 5
+
+
+def test_runs_stand_at_their_dose_and_ruined_ones_are_counted(arms):
+    arms["select_covariance_tenth"] = arms["select_covariance_tenth"][:2]
+    arms["select_covariance_tenth"][0].evaluations["accuracy/mean"] = 0.01
+    arms["select_covariance_fiftieth"] = []
+    entropy, accuracy = figures.doses(arms).axes
+    covariance, random, without = accuracy.lines
+    np.testing.assert_allclose(covariance.get_xdata(), [1, 1, 1, 1, 10, 10])
+    np.testing.assert_allclose(random.get_xdata(), [1] * 4 + [10] * 4)
+    assert covariance.get_ydata()[4] == pytest.approx(1) and covariance.get_ydata()[5] > 40
+    assert without.get_ydata()[0] == pytest.approx(
+        100 * np.mean([end_level(run, "accuracy", 1 / 8) for run in arms[figures.WITHOUT]])
+    )
+    assert "by dose: 1 % 4, 10 % 2" in figures.doses_caption(arms)
+    found = measures.describe(arms)
+    assert found["ruined_select_covariance_tenth"] == "1 of 2" and found["ruined_select_covariance"] == "0 of 4"
+    assert found["ruined_select_covariance_fiftieth"] == "0 of 0"
 
 
 def test_the_regime_sets_the_worlds_side_by_side(arms):

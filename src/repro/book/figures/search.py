@@ -3,6 +3,7 @@
 Every function takes the runs of all arms by the name of the arm, and uses those that it needs.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from repro.claims.curves import curves as seed_curves
 from repro.claims.curves import end_level, paired
 from repro.claims.measures import law as measures
 from repro.claims.measures.search import primary_tests
+from repro.runs import Run
 
 PLAIN = "search_grpo8"
 SHOWN = (
@@ -48,6 +50,11 @@ SELECTORS = (
     "select_random_positive",
     "select_random",
 )
+# The same criterion at rising shares of the gradient.
+DOSES = {
+    "select_covariance": ("select_covariance", "select_covariance_fiftieth", "select_covariance_tenth"),
+    "select_random": ("select_random", "select_random_tenth"),
+}
 _RATIOS = {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}
 _QUANTITIES = {"entropy": ("Entropy (nat)", 1), "accuracy": ("Accuracy (%)", 100), "length": ("Response (tokens)", 1)}
 
@@ -191,6 +198,42 @@ def selection_caption(arms: Arms) -> str:
         f"{style.part(window())} of training against GRPO with ratios in [0, 2] and nothing removed, same seed; "
         f"{style.seeds(len(first))}; tick: mean; line: {style.INTERVAL} of the mean. Tokens taken, of all: "
         f"{', '.join(shares)}."
+    )
+
+
+def _dose(run: Run) -> float:
+    return 100 * run.config.trainer["entropy_control_fraction"]
+
+
+@style.styled("y")
+def doses(arms: Arms) -> Figure:
+    """Where runs end by the share of the gradient that the largest covariances lose, and by as much at random."""
+    figure, panels = style.panels(2, 5.4)
+    for axes, (quantity, (title, factor)) in zip(panels, itertools.islice(_QUANTITIES.items(), 2), strict=True):
+        for place, (series, groups) in enumerate(DOSES.items()):
+            found = [run for arm in groups for run in arms[arm]]
+            levels = [factor * end_level(run, quantity, window()) for run in found]
+            mark = {**style.look(place), "markersize": 6, "markerfacecolor": "none"}
+            axes.plot([_dose(run) for run in found], levels, linestyle="", label=_short(series), **mark)
+        without = [factor * end_level(run, quantity, window()) for run in arms[WITHOUT]]
+        axes.axhline(np.mean(without), color="0.3", linewidth=1, label="nothing removed, mean")
+        axes.set(title=f"{title.split(' (')[0]} at the end ({title.split(' (')[1]}", xscale="log")
+        axes.set_xticks([1, 2, 5, 10], labels=["1", "2", "5", "10"])
+        axes.minorticks_off()
+    style.stacked(panels, "Share of the gradient's norm that is removed (%)")
+    style.legend_below(figure, panels[0])
+    return figure
+
+
+def doses_caption(arms: Arms) -> str:
+    """Caption of `doses`."""
+    counts = ", ".join(
+        f"{_dose(arms[arm][0]):g} % {len(arms[arm])}" for arm in DOSES["select_covariance"] if arms[arm]
+    )
+    return (
+        f"Entropy (entropy/response_mean, nat) and accuracy (per cent) over the last {style.part(window())} of training, a "
+        "mark for each run; line: GRPO with ratios in [0, 2] and nothing removed. Runs of the largest covariance by dose: "
+        f"{counts}."
     )
 
 

@@ -14,6 +14,8 @@ from repro.runs import Run
 
 PRIMARY = ("search_kl_accuracy", "search_clip_accuracy", "search_kl_entropy", "search_clip_entropy")
 """Sub-claims of `search_fixes` that are tested together."""
+RUINED = 0.05
+"""A policy whose last accuracy is under this no longer searches; the base policies begin at six times as much."""
 
 
 def primary_arms() -> set[str]:
@@ -62,4 +64,11 @@ def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
         "rollouts": str(config.max_steps // config.updates_per_rollout),
         "seeds": str(len(plain)),
         "bases": str(len({run.config.base for run in plain})),
+        **{f"ruined_{arm}": _ruined(arms[arm]) for arm in arms if arm.startswith("select_covariance")},
     }
+
+
+def _ruined(runs: Sequence[Run]) -> str:
+    """How many of the runs end without a policy that searches: '1 of 2'."""
+    ends = [run.evaluations["accuracy/mean"].iloc[-1] for run in runs]
+    return f"{sum(end < RUINED for end in ends)} of {len(ends)}"
