@@ -129,7 +129,7 @@ def test_runs_stand_at_their_dose_and_ruined_ones_are_counted(arms):
     arms["select_covariance_tenth"] = arms["select_covariance_tenth"][:2]
     arms["select_covariance_tenth"][0].evaluations["accuracy/mean"] = 0.01
     arms["select_covariance_fiftieth"] = []
-    entropy, accuracy = figures.doses(arms).axes
+    _, accuracy = figures.doses(arms).axes
     covariance, random, without = accuracy.lines
     np.testing.assert_allclose(covariance.get_xdata(), [1, 1, 1, 1, 10, 10])
     np.testing.assert_allclose(random.get_xdata(), [1] * 4 + [10] * 4)

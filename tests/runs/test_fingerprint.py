@@ -2,13 +2,16 @@
 
 import ast
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from trl import GRPOConfig
 
 from repro import paths
 from repro.runs import RunConfig, fingerprint
 from repro.runs.fingerprint import CHOSEN, START, UNUSED, Code
+from repro.trainer import CovGRPOConfig
 
 PACKAGE = paths.root() / "src" / "repro"
 CONFIG = RunConfig()
@@ -310,3 +313,34 @@ def test_a_change_of_code_concerns_the_runs_that_use_it(copied, module, function
     changed.body.append(ast.parse("changed = 1").body[0])
     path.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
     assert {kind for kind, digest in digests().items() if digest != before[kind]} == stale
+
+
+def test_a_new_setting_concerns_no_run_until_something_reads_it(copied):
+    before = fingerprint.fingerprint(Code(copied), CONFIG, "cpu")
+    config = copied / "trainer" / "config.py"
+    edit(
+        config,
+        "    _served = False",
+        '    patience: Annotated[int, whole(0)] = setting(3, "Of a later day.")\n    _served = False',
+    )
+    assert fingerprint.fingerprint(Code(copied), CONFIG, "cpu") == before
+    reader = "def waits(config):\n    return config.patience\n\n\nclass StepMonitor"
+    edit(copied / "trainer" / "monitor.py", "class StepMonitor", reader)
+    assert fingerprint.fingerprint(Code(copied), CONFIG, "cpu") != before
+
+
+def test_another_default_of_a_setting_concerns_the_runs(copied):
+    before = fingerprint.fingerprint(Code(copied), CONFIG, "cpu")
+    edit(
+        copied / "trainer" / "config.py", 'setting(1, "Tokens selected at least', 'setting(2, "Tokens selected at least'
+    )
+    assert fingerprint.fingerprint(Code(copied), CONFIG, "cpu") != before
+
+
+def test_no_setting_is_one_of_trls():
+    """TRL reads its own fields, and the fingerprint does not look there."""
+    own = {field.name for field in fields(CovGRPOConfig)} - {field.name for field in fields(GRPOConfig)}
+    module, path = Code(PACKAGE).split(fingerprint.SETTINGS)
+    (node,) = module.find(path)
+    declared = {one.target.id for one in node.body if isinstance(one, ast.AnnAssign)}
+    assert declared and declared <= own

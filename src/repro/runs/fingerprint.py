@@ -6,17 +6,19 @@ followed without regard to types: whatever a name could mean is in. A module tha
 whole, and so is what a text like ``"repro.tasks.arithmetic:EASY"`` names.
 
 Out is what cannot change a number of a finished run: comments, layout, docstrings, annotations of functions, what is
-raised (beside its type) or warned, help texts of fields, what ``UNUSED`` and ``CHOSEN`` declare for the run's config
-and device, and, of a run on one process, what only several do. In doubt a definition is in, so that a record may be
-called stale that is not, and never the other way round.
+raised (beside its type) or warned, help texts of fields, settings that nothing reads, what ``UNUSED`` and ``CHOSEN``
+declare for the run's config and device, and, of a run on one process, what only several do. In doubt a definition is
+in, so that a record may be called stale that is not, and never the other way round.
 """
 
 import ast
 import hashlib
 import itertools
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,8 @@ CHOSEN: Mapping[str, Callable[[RunConfig], str]] = {
     "repro.tasks.SOURCES": lambda config: config.task.rpartition(":")[0],
     "repro.policies.SOURCES": lambda config: policies.split(config.base)[0],
 }
+# Its settings are not TRL's, so whoever reads one names it.
+SETTINGS = "repro.trainer.config.CovGRPOConfig"
 # Statements that only speak.
 SPEAKING = ("print", "warnings.warn", "_warn")
 # Context is implied by position; the others hold comments and spelling.
@@ -142,12 +146,26 @@ class Code:
                 waiting += itertools.chain.from_iterable(map(self.resolve, module.imports.values()))
                 continue
             members = {one.removeprefix(f"{name}.") for one in unused if one.startswith(f"{name}.")}
+            if name == SETTINGS:
+                members.update(self._unread(module.find(path)))
             nodes = [_chosen(_without(node, members), chosen.get(name)) for node in module.find(path)]
             if not path:
                 nodes = [node for node in nodes if not self._is_another(module, node, chosen)]
             reached[name] = nodes
             waiting += self._leads_to(module, nodes)
         return reached
+
+    def _unread(self, nodes: list[ast.stmt]) -> Iterator[str]:
+        """Settings of a class that the package names where they are declared, and nowhere else."""
+        for one in itertools.chain.from_iterable(node.body for node in nodes):
+            if isinstance(one, ast.AnnAssign) and isinstance(one.value, ast.Call):
+                yield from (name for name in _bound(one) if self._words[name] == 1)
+
+    @cached_property
+    def _words(self) -> Counter[str]:
+        """How often the package's source has each word, comments and texts included."""
+        texts = (path.read_text(encoding="utf-8") for path in self.package.rglob("*.py"))
+        return Counter(itertools.chain.from_iterable(re.findall(r"\w+", text) for text in texts))
 
     def _leads_to(self, module: "_Module", nodes: list[ast.stmt]) -> Iterator[str]:
         """The modules that are imported for a module's definitions, and what names in the definitions stand for."""
