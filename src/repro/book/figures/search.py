@@ -230,8 +230,8 @@ def doses_caption(arms: Arms) -> str:
     counts = ", ".join(f"{_dose(arms[arm][0]):g} % {len(arms[arm])}" for arm in DOSES["select_covariance"] if arms[arm])
     return (
         "Entropy (entropy/response_mean, nat) and accuracy (per cent) over the last "
-        f"{style.part(window())} of training, a mark for each run; line: GRPO with ratios in [0, 2] and nothing removed. Runs of the largest covariance by "
-        f"dose: {counts}."
+        f"{style.part(window())} of training, a mark for each run; line: GRPO with ratios in [0, 2] and nothing "
+        f"removed. Runs of the largest covariance by dose: {counts}."
     )
 
 
