@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +120,7 @@ class MadeUpRun:
     config: RunConfig
     metrics: pd.DataFrame
     evaluations: pd.DataFrame
+    tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def name(self) -> str:

@@ -1,6 +1,10 @@
 """The second testbed's figures, tests and table of the regime, on hand-made runs."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -18,6 +22,14 @@ ARMS = dict.fromkeys(
         *(arm for pair in (*figures.CONTRASTS, *figures.DOSES.values()) for arm in pair),
         "grpo8",
     ]
+)
+TOKENS = pd.DataFrame(
+    {
+        "step": [0, 0, 0, 1],
+        "log_prob": np.log([0.5, 0.75, 0.2, 0.1]),
+        "advantage": [1.0, -2.0, 0.5, 9.0],
+        "selected": [1, 0, 0, 1],
+    }
 )
 KEPT = {"search_kl_cov_wide": 1.5, "search_clip_cov_wide": 1.02}
 
@@ -47,7 +59,7 @@ def arms(make_run):
                 made.metrics[f"covariance/top_{fraction:g}"] = value
             made.evaluations["accuracy/greedy"] = made.evaluations["accuracy/mean"] + 0.1
             made.evaluations["accuracy/pass@64"] = 0.95
-            yield made
+            yield replace(made, tokens=TOKENS)
 
     return {arm: list(runs(arm)) for arm in ARMS}
 
@@ -141,6 +153,11 @@ def test_runs_stand_at_their_dose_and_ruined_ones_are_counted(arms):
     found = measures.describe(arms)
     assert found["ruined_select_covariance_tenth"] == "1 of 2" and found["ruined_select_covariance"] == "0 of 4"
     assert found["ruined_select_covariance_fiftieth"] == "0 of 0"
+    assert found["gradient_search_clip_cov_wide"] == "36 %"
+
+
+def test_the_share_of_a_gradient_counts_doubt_and_advantage_at_the_first_step():
+    assert measures.gradient_share(SimpleNamespace(tokens=TOKENS)) == pytest.approx(0.5 / (0.5 + 0.5 + 0.4))
 
 
 def test_the_regime_sets_the_worlds_side_by_side(arms):

@@ -55,6 +55,8 @@ DOSES = {
     "select_covariance": ("select_covariance", "select_covariance_fiftieth", "select_covariance_tenth"),
     "select_random": ("select_random", "select_random_tenth"),
 }
+# Clip-Cov itself, whose draw takes about as much of the gradient as the criteria's dose.
+OWN = "search_clip_cov_wide"
 _RATIOS = {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}
 _QUANTITIES = {"entropy": ("Entropy (nat)", 1), "accuracy": ("Accuracy (%)", 100), "length": ("Response (tokens)", 1)}
 
@@ -180,7 +182,7 @@ def contrasts_caption(arms: Arms) -> str:
 @style.styled("x")
 def selection(arms: Arms) -> Figure:
     """Criteria of selection at equal removed gradient, against the same clip with nothing removed."""
-    pairs = _present(arms, [(arm, WITHOUT) for arm in SELECTORS])
+    pairs = _present(arms, [(arm, WITHOUT) for arm in (*SELECTORS, OWN)])
     return _forest(arms, pairs, [_short(arm) for arm, _ in pairs], 0.7)
 
 
@@ -188,15 +190,17 @@ def selection_caption(arms: Arms) -> str:
     """Caption of `selection`, with how many tokens each criterion took."""
     shares = [
         f"{looks.name(arm)} {100 * np.mean([run.metrics['selected/fraction'].mean() for run in arms[arm]]):.2g} %"
-        for arm in filter(arms.get, SELECTORS)
+        for arm in filter(arms.get, (*SELECTORS, OWN))
     ]
+    counts = [len(arms[arm]) for arm in filter(arms.get, SELECTORS)]
     first = arms[SELECTORS[0]]
     dose = first[0].config.trainer["entropy_control_fraction"]
     return (
         f"Each criterion takes tokens until {100 * dose:g} % of the norm of the policy gradient is gone, and they lose "
         "their gradient. Levels over the last "
         f"{style.part(window())} of training against GRPO with ratios in [0, 2] and nothing removed, same seed; "
-        f"{style.seeds(len(first))}; tick: mean; line: {style.INTERVAL} of the mean. Tokens taken, of all: "
+        f"{style.seeds(*counts)}; tick: mean; line: {style.INTERVAL} of the mean. The last row is Clip-Cov's own draw "
+        f"from its band, {style.seeds(len(arms[OWN]))}. Tokens taken, of all: "
         f"{', '.join(shares)}."
     )
 

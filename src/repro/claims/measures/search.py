@@ -10,10 +10,13 @@ from repro.analysis.holm import holm
 from repro.claims.curves import end_level, paired
 from repro.claims.measures.fixes import minimum_detectable
 from repro.claims.reading import load_ledger
+from repro.claims.words import spell
 from repro.runs import Run
 
 PRIMARY = ("search_kl_accuracy", "search_clip_accuracy", "search_kl_entropy", "search_clip_entropy")
 """Sub-claims of `search_fixes` that are tested together."""
+METHODS = ("search_kl_cov_wide", "search_clip_cov_wide")
+"""The arms of which the page says what share of the gradient their tokens carry."""
 RUINED = 0.05
 """A policy whose last accuracy is under this no longer searches; the base policies begin at six times as much."""
 
@@ -65,7 +68,24 @@ def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
         "seeds": str(len(plain)),
         "bases": str(len({run.config.base for run in plain})),
         **{f"ruined_{arm}": _ruined(arms[arm]) for arm in arms if arm.startswith("select_covariance")},
+        **{
+            f"gradient_{arm}": spell(float(np.mean([gradient_share(run) for run in arms[arm]])), "share")
+            for arm in METHODS
+            if arms[arm]
+        },
     }
+
+
+def gradient_share(run: Run) -> float:
+    r"""The share of a policy gradient that the selected tokens carry, in the sample of the first step.
+
+    A token counts for $\lvert A \rvert (1 - \pi)$. The norm of its gradient with respect to its own logits, which a
+    dose of the trainer's is measured in, is that up to a factor of 1 to $\sqrt 2$: of the other actions' probabilities
+    no more than the sum is known here.
+    """
+    tokens = run.tokens[run.tokens["step"] == run.tokens["step"].min()]
+    weight = tokens["advantage"].abs() * (1 - np.exp(tokens["log_prob"]))
+    return float(weight[tokens["selected"].astype(bool)].sum() / weight.sum())
 
 
 def _ruined(runs: Sequence[Run]) -> str:
