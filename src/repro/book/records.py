@@ -40,6 +40,8 @@ GROUPS = {
     "search_more": "Countdown: narrow doses, clip-higher",
     "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, at one dose",
+    "selection_entropy": "Countdown: tokens of high entropy, at that dose",
+    "selection_more": "Countdown: other criteria at that dose",
     "selection_fiftieth": "Countdown: the largest covariances at twice that dose",
     "selection_tenth": "Countdown: two criteria at ten times that dose",
 }
