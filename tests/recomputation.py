@@ -163,7 +163,12 @@ def primary() -> Iterator[tuple[str, list[float]]]:
 
 def ratios() -> Iterator[tuple[str, list[float]]]:
     """Primary sub-claim that is a ratio of entropies, and the logarithm for each seed."""
-    chosen, random = (records(arm=f"select_{arm}", task="countdown") for arm in ("covariance", "random"))
+    # An arm kept its name where its dose was changed.
+    dose = {"entropy_control": "clip_cov", "entropy_control_budget": "gradient", "entropy_control_fraction": 0.01}
+    chosen, random = (
+        records(task="countdown", trainer={"filter_groups": True, **dose, "entropy_control_tokens": tokens})
+        for tokens in ("covariance", "random")
+    )
     yield "search_selection/selection_random", entropy_gaps(chosen, random)
 
 
