@@ -103,9 +103,7 @@ display.show(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-doses", "caption": "{glue:text}`search_doses_caption:s`"}, "image": {"alt": "Two panels against the share of the gradient removed, entropy and accuracy at the end of runs, for the largest covariances and for tokens at random."}}
-display.show(
-    figures.doses(arms), search_doses_caption=figures.doses_caption(arms)
-)
+display.show(figures.doses(arms), search_doses_caption=figures.doses_caption(arms))
 
 # %% [markdown]
 # ## Verdicts
