@@ -153,11 +153,13 @@ def test_runs_stand_at_their_dose_and_ruined_ones_are_counted(arms):
     found = measures.describe(arms)
     assert found["ruined_select_covariance_tenth"] == "1 of 2" and found["ruined_select_covariance"] == "0 of 4"
     assert found["ruined_select_covariance_fiftieth"] == "0 of 0"
-    assert found["gradient_search_clip_cov_wide"] == "36 %"
+    assert found["gradient_search_clip_cov_wide"] == "91 %"
 
 
-def test_the_share_of_a_gradient_counts_doubt_and_advantage_at_the_first_step():
-    assert measures.gradient_share(SimpleNamespace(tokens=TOKENS)) == pytest.approx(0.5 / (0.5 + 0.5 + 0.4))
+def test_the_share_of_a_gradient_counts_doubt_and_advantage():
+    assert measures.gradient_share(SimpleNamespace(tokens=TOKENS)) == pytest.approx(
+        (0.5 + 8.1) / (0.5 + 0.5 + 0.4 + 8.1)
+    )
 
 
 def test_the_regime_sets_the_worlds_side_by_side(arms):

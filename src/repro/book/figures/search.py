@@ -189,7 +189,7 @@ def selection(arms: Arms) -> Figure:
 def selection_caption(arms: Arms) -> str:
     """Caption of `selection`, with how many tokens each criterion took."""
     shares = [
-        f"{looks.name(arm)} {100 * np.mean([run.metrics['selected/fraction'].mean() for run in arms[arm]]):.2g} %"
+        f"{_short(arm)} {100 * np.mean([run.metrics['selected/fraction'].mean() for run in arms[arm]]):.2g} %"
         for arm in filter(arms.get, (*SELECTORS, OWN))
     ]
     counts = [len(arms[arm]) for arm in filter(arms.get, SELECTORS)]

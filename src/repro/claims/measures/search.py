@@ -77,15 +77,14 @@ def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
 
 
 def gradient_share(run: Run) -> float:
-    r"""The share of a policy gradient that the selected tokens carry, in the sample of the first step.
+    r"""The share of the policy gradient that the selected tokens carry, over a run's sampled steps.
 
     A token counts for $\lvert A \rvert (1 - \pi)$. The norm of its gradient with respect to its own logits, which a
     dose of the trainer's is measured in, is that up to a factor of 1 to $\sqrt 2$: of the other actions' probabilities
     no more than the sum is known here.
     """
-    tokens = run.tokens[run.tokens["step"] == run.tokens["step"].min()]
-    weight = tokens["advantage"].abs() * (1 - np.exp(tokens["log_prob"]))
-    return float(weight[tokens["selected"].astype(bool)].sum() / weight.sum())
+    weight = run.tokens["advantage"].abs() * (1 - np.exp(run.tokens["log_prob"]))
+    return float(weight[run.tokens["selected"].astype(bool)].sum() / weight.sum())
 
 
 def _ruined(runs: Sequence[Run]) -> str:
