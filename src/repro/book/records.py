@@ -39,11 +39,11 @@ GROUPS = {
     "search_slow": "Countdown: GRPO at half the learning rate",
     "search_more": "Countdown: narrow doses, clip-higher",
     "search_probe": "Countdown: on-policy, every step probed",
-    "selection": "Countdown: which tokens, at one dose",
-    "selection_entropy": "Countdown: tokens of high entropy, at that dose",
-    "selection_more": "Countdown: other criteria at that dose",
-    "selection_fiftieth": "Countdown: the largest covariances at twice that dose",
-    "selection_tenth": "Countdown: two criteria at ten times that dose",
+    "selection": "Countdown: which tokens, a hundredth of the gradient",
+    "selection_entropy": "Countdown: tokens of high entropy, a hundredth of the gradient",
+    "selection_more": "Countdown: other criteria, a hundredth of the gradient",
+    "selection_fiftieth": "Countdown: the largest covariances, a fiftieth of the gradient",
+    "selection_tenth": "Countdown: two criteria, a tenth of the gradient",
 }
 # What a first look at a run needs; the Parquet file has the other metrics too.
 CORE = (
