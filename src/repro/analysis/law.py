@@ -200,7 +200,8 @@ class LawFit:
         n = self.entropy.size
         if n < 8:
             raise ValueError(f"an interval along a run needs at least 8 points, got {n}; use several seeds, over_seeds")
-        block = int(np.ceil(np.cbrt(n))) if block is None else block
+        # Some machines have 3.0000000000000004 for the cube root of 27.
+        block = int(np.ceil(np.cbrt(n).round(9))) if block is None else block
         if not 1 <= block <= n // 2:
             raise ValueError(f"block must be from 1 to {n // 2}, half the points of the fit, got {block}")
         if resamples < 1:
