@@ -55,7 +55,7 @@ CORE = (
 )
 DIGITS = "%.5g"
 BITS = 16
-"""Of a number's binary digits, nearly as many as its five decimal ones; one more weighs 40 kB on the site."""
+"""Of a number's binary digits, nearly as many as its five decimal ones; these files are a seventh of the site."""
 
 
 def pages(profile: Profile, runs: Sequence[Run]) -> dict[str, bytes]:
