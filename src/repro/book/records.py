@@ -55,7 +55,7 @@ CORE = (
 )
 DIGITS = "%.5g"
 BITS = 16
-"""Of a number's binary digits, nearly as many as its five decimal ones; these files are a seventh of the site."""
+"""Of a number's binary digits, nearly as many as its five decimal ones; they weigh on the site."""
 
 
 def pages(profile: Profile, runs: Sequence[Run]) -> dict[str, bytes]:
