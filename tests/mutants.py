@@ -559,8 +559,15 @@ MUTANTS = (
     Mutant(
         "one seed fewer than the claim asks for decides",
         "claims/findings.py",
-        "finding.n < claim.minimum_seeds",
-        "finding.n < claim.minimum_seeds - 1",
+        "finding.n < needed",
+        "finding.n < needed - 1",
+        (CLAIMS,),
+    ),
+    Mutant(
+        "the claim's number of seeds decides where a sub-claim has its own",
+        "claims/findings.py",
+        "needed = subclaim.minimum_seeds or claim.minimum_seeds",
+        "needed = claim.minimum_seeds",
         (CLAIMS,),
     ),
     Mutant(

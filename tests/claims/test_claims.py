@@ -199,6 +199,7 @@ def second(content):
         ),
         (lambda c: first(c).update(plotted=0.57), r"plotted=0.57 lies inside the range; leave it out where the figure"),
         (lambda c: first(c).update(minimum_bases=1), r"minimum_bases=1 .* greater than or equal to 2"),
+        (lambda c: first(c).update(minimum_seeds=1), r"minimum_seeds=1 .* greater than or equal to 2"),
         (lambda c: first(c).update(changed=[{"date": date(2026, 1, 1)}]), r"changed.0.reason is missing"),
         (
             lambda c: first(c).update(printed="73 %"),
@@ -648,6 +649,16 @@ def test_too_few_base_policies_are_underpowered_and_said_so(make_run, claim):
     assert one.estimate is not None
     # The arm with the fewest decides, and three are enough.
     assert judged(claim, part, dataclasses.replace(one, bases=3)).verdict == R
+
+
+def test_a_sub_claim_may_need_another_number_of_seeds(make_run, claim):
+    fewer = changed_entry(claim.subclaims[0], minimum_seeds=2)
+    entry = changed_entry(claim, minimum_seeds=3, subclaims=(fewer, changed_entry(claim.subclaims[0], id="other")))
+    own, others = claims.measure(entry, [make_run(0), make_run(1)])
+    assert own.note != "2 of at least 2 seeds"
+    assert others.note == "2 of at least 3 seeds"
+    [one] = claims.measure(changed_entry(entry, subclaims=(fewer,)), [make_run(0)])
+    assert one.note == "1 of at least 2 seeds"
 
 
 # Words.

@@ -24,13 +24,17 @@ RESULTS = ("Paper", "Ours (95 % interval)", "n")
 
 def shortfall(profile: Profile, findings: Sequence[Finding]) -> str:
     """One sentence if the profile has too few seeds for most of the verdicts that it has runs for, else nothing."""
-    minimum = {claim.id: claim.minimum_seeds for claim in claims.load_ledger().claims}
+    minimum = {
+        (claim.id, part.id): part.minimum_seeds or claim.minimum_seeds
+        for claim in claims.load_ledger().claims
+        for part in claim.subclaims
+    }
     run = [finding for finding in findings if finding.n]
-    short = [finding for finding in run if finding.n < minimum[finding.claim]]
+    short = [finding for finding in run if finding.n < minimum[finding.claim, finding.subclaim]]
     if 2 * len(short) <= len(run):
         return ""
     seeds = _range([finding.n for finding in short])
-    needed = _range([minimum[finding.claim] for finding in short])
+    needed = _range([minimum[finding.claim, finding.subclaim] for finding in short])
     which = "every verdict" if len(short) == len(findings) else f"{len(short)} of {len(findings)} verdicts"
     return (
         f"Profile {profile.name} has {seeds} {'seed' if seeds == '1' else 'seeds'} where a verdict needs {needed}: "
@@ -194,7 +198,8 @@ def criteria(claim: Claim) -> str:
 
 def _conditions(claim: Claim, part: SubClaim) -> str:
     """What else the ledger says of a sub-claim: what it needs, whether it counts, and what was changed when and why."""
-    said = [f"Needs {part.minimum_bases} base policies an arm."] if part.minimum_bases else []
+    said = [f"Needs {_count(part.minimum_seeds, 'seed')}."] if part.minimum_seeds else []
+    said += [f"Needs {part.minimum_bases} base policies an arm."] if part.minimum_bases else []
     if part.plotted is not None:
         said.append(f"The paper's own figure gives {claims.spell(part.plotted, part.unit)}.")
     said += [] if part.counts else [f"Not counted: {claims.left_out(claim, part)}."]

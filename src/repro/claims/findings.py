@@ -81,8 +81,8 @@ def measure(claim: Claim, runs: Iterable[Run]) -> list[Finding]:
 
     A measure per seed gives the mean over the seeds that all its arms have, with its 95 % Student t interval; a pooled
     measure gives its own interval. A sub-claim is underpowered where an arm has no runs, where a run has nothing to
-    measure, and where there are fewer than the claim's `minimum_seeds` (unless it needs no runs) or than the
-    sub-claim's `minimum_bases`.
+    measure, and where there are fewer than the sub-claim's `minimum_seeds` or else the claim's (unless it needs no runs)
+    or than the sub-claim's `minimum_bases`.
 
     Raises:
         ClaimError: two runs of one arm and seed, runs of one arm that differ in more than the seed, a record that lacks
@@ -154,8 +154,9 @@ def undecided(claim: Claim, subclaim: SubClaim, finding: Finding) -> str:
     """Why a finding is underpowered wherever its interval lies; empty where its interval decides."""
     if finding.estimate is None:
         return finding.note
-    if subclaim.arms and finding.n < claim.minimum_seeds:
-        return f"{finding.n} of at least {claim.minimum_seeds} seeds"
+    needed = subclaim.minimum_seeds or claim.minimum_seeds
+    if subclaim.arms and finding.n < needed:
+        return f"{finding.n} of at least {needed} seeds"
     if subclaim.minimum_bases and finding.bases < subclaim.minimum_bases:
         return f"{finding.bases} of at least {subclaim.minimum_bases} base policies an arm"
     return "no interval" if finding.low is None else ""

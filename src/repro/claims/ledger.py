@@ -133,7 +133,8 @@ class SubClaim(Checked):
 
     Shown, but left out of the tally of its claim, is a sub-claim that is an `identity` of mathematics, one that the
     testbed has no means to test (`untestable` says why), and one that fails whenever the sibling fails that it
-    `follows`. With `minimum_bases`, arms need so many base policies each, as blocks.
+    `follows`. With `minimum_bases`, arms need so many base policies each, as blocks; `minimum_seeds` stands in the place
+    of the claim's where a quantity scatters less.
 
     `again` is the sub-claim of another claim, as `claim.sub_claim`, that it measures once more on another testbed.
     """
@@ -154,6 +155,7 @@ class SubClaim(Checked):
     untestable: Text | None = None
     follows: Text | None = None
     again: Text | None = None
+    minimum_seeds: Annotated[int, Field(ge=2)] | None = None
     minimum_bases: Annotated[int, Field(ge=2)] | None = None
     changed: Annotated[tuple[Change, ...], BeforeValidator(_tuple)] = ()
     figure: Text | None = None
