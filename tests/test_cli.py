@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -239,3 +240,11 @@ def test_import_is_light():
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_reader_that_went_away_ends_a_command_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        ended = subprocess.run([sys.executable, "-m", "repro", "profiles"], stdout=pipe, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (141, b"")

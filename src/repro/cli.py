@@ -528,13 +528,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status: 0, 1 where a check fails, 2 after an error, 130 when interrupted."""
+    """Run a command and return the exit status: 0, 1 where a check fails, 2 after an error, 130 when interrupted.
+
+    141 where the reader of what is printed went away, as `head` does.
+    """
     try:
         arguments = parser().parse_args(argv)
-        return arguments.function(arguments) or 0
+        status = arguments.function(arguments) or 0
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("interrupted; what is done is kept, call again to go on", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and must find something to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ReproError as error:
         return _report(error, str(error))
     except OSError as error:
