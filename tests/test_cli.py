@@ -1,8 +1,8 @@
 """The command line: what it prints, its exit status, and one clear line for every bad input."""
 
 import errno
-import shutil
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace

@@ -133,8 +133,8 @@ class SubClaim(Checked):
 
     Shown, but left out of the tally of its claim, is a sub-claim that is an `identity` of mathematics, one that the
     testbed has no means to test (`untestable` says why), and one that fails whenever the sibling fails that it
-    `follows`. With `minimum_bases`, arms need so many base policies each, as blocks; `minimum_seeds` stands in the place
-    of the claim's where a quantity scatters less.
+    `follows`. With `minimum_bases`, arms need so many base policies each, as blocks; `minimum_seeds` replaces the
+    claim's where a quantity scatters less.
 
     `again` is the sub-claim of another claim, as `claim.sub_claim`, that it measures once more on another testbed.
     """
