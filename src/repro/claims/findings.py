@@ -81,8 +81,8 @@ def measure(claim: Claim, runs: Iterable[Run]) -> list[Finding]:
 
     A measure per seed gives the mean over the seeds that all its arms have, with its 95 % Student t interval; a pooled
     measure gives its own interval. A sub-claim is underpowered where an arm has no runs, where a run has nothing to
-    measure, and where there are fewer than the `minimum_seeds` of the sub-claim, or else of the claim (unless it needs no
-    runs), or than the sub-claim's `minimum_bases`.
+    measure, and where there are fewer than the `minimum_seeds` of the sub-claim, or else of the claim (unless it needs
+    no runs), or than the sub-claim's `minimum_bases`.
 
     Raises:
         ClaimError: two runs of one arm and seed, runs of one arm that differ in more than the seed, a record that lacks
