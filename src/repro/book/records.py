@@ -38,6 +38,7 @@ GROUPS = {
     "search": "Countdown: the methods and their baselines",
     "search_slow": "Countdown: GRPO at half the learning rate",
     "search_more": "Countdown: narrow doses, clip-higher",
+    "search_long": "Countdown: four times as long",
     "search_warm": "Countdown: evaluated at a higher temperature",
     "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, a hundredth of the gradient",
