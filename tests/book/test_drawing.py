@@ -55,7 +55,7 @@ def test_lines_are_written_by_steps_and_a_style_of_many_markers_once():
     markers = "".join(f'<use xlink:href="#m" x="{x}" y="2" style="{style}"/>\n' for x, style in enumerate("aaab"))
     text = drawing.inline(f'<svg viewBox="0 0 9 9">\n{line}\n<g>\n{markers}</g>\n</svg>', "", "o")
     # 1.5 to 1.4 and 2.0 to -3.2 in tenths, as the points are written.
-    assert 'd="M 1.0 2.0l0.5 0 -0.1 -5.2 7.6 12.2\nz' in text
+    assert 'd="M 1.0 2.0l.5 0-.1-5.2 7.6 12.2\nz' in text
     assert '<g style="a">\n<use href="#o-m" x="0" y="2"/>\n<use href="#o-m" x="1" y="2"/>\n' in text
     assert text.count('style="a"') == 2 and '</g>\n<use href="#o-m" x="3" y="2" style="b"/>' in text
     ET.fromstring(text)

@@ -28,6 +28,7 @@ WIDE = 600
 _LAYOUT = re.compile(r"\s*\n\s*")
 # A point of a path, and the lines that go on from it.
 _POLYLINE = re.compile(r"(-?[\d.]+) (-?[\d.]+)\n((?:L -?[\d.]+ -?[\d.]+\n){2,})")
+_ZERO = re.compile(r"(?<!\d)0(?=\.)")
 # Markers of one style, one after the other.
 _MARKERS = re.compile(r'<use [^>]*( style="[^"]*")/>\n(?:<use [^>]*\1/>\n)+')
 _GREY = re.compile(r"var\(--ink-(\d+)\)")
@@ -78,7 +79,8 @@ def _by_steps(found: re.Match[str]) -> str:
     """A polyline by its steps from point to point, which are shorter to write and add up to the same points."""
     points = np.array([found[1], found[2], *found[3].replace("L", "").split()], float).reshape(-1, 2)
     steps = " ".join(f"{step:g}" for step in np.diff(np.rint(10 * points), axis=0).ravel() / 10)
-    return f"{found[1]} {found[2]}l{steps}\n"
+    # SVG needs no zero before a point, and no space before a sign.
+    return f"{found[1]} {found[2]}l{_ZERO.sub('', steps).replace(' -', '-')}\n"
 
 
 def _in_one_style(found: re.Match[str]) -> str:
