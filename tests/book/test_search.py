@@ -10,7 +10,7 @@ from scipy import stats
 
 from repro import claims
 from repro.analysis.holm import holm
-from repro.book import parts, regime
+from repro.book import looks, parts, regime
 from repro.book.figures import search as figures
 from repro.claims.curves import end_level
 from repro.claims.measures import search as measures
@@ -18,6 +18,7 @@ from repro.claims.measures import search as measures
 ARMS = dict.fromkeys(
     [
         *figures.SHOWN,
+        *figures.LONG,
         *figures.SELECTORS,
         *(arm for pair in (*figures.CONTRASTS, *figures.DOSES.values()) for arm in pair),
         "grpo8",
@@ -133,8 +134,17 @@ def test_captions_and_tables_say_n_and_dose(arms):
     assert "n = 3 to 4 seeds" in figures.contrasts_caption(fewer)
     assert "n = 3 seeds" in figures.law_caption(fewer)
     assert len(figures.law(arms).axes[1].lines) == 4 + 1
-    for drawing in (figures.law, figures.curves, figures.contrasts, figures.selection, figures.doses):
+    for drawing in (figures.law, figures.curves, figures.longer, figures.contrasts, figures.selection, figures.doses):
         assert drawing(arms).get_figwidth() <= 5
+
+
+def test_longer_runs_have_a_figure_of_their_own(arms):
+    labels = [text.get_text() for text in figures.longer(arms).legends[0].get_texts()]
+    assert labels == ["GRPO, no clip", "KL-Cov"]
+    assert not set(figures.LONG) & set(figures.SHOWN)
+    fewer = arms | {figures.LONG[0]: arms[figures.LONG[0]][:3]}
+    assert "n = 3 to 4 seeds on 3 base policies" in figures.longer_caption(fewer)
+    assert looks.name(figures.LONG[1]) == "KL-Cov, wide, trained longer, Countdown"
 
 
 def test_runs_stand_at_their_dose_and_ruined_ones_are_counted(arms):

@@ -121,7 +121,13 @@ NAMES = {
 }
 # What the front and the back of an arm's label stand for.
 _WORLDS = {"explore_": "something to explore", "single_": "a single strategy", "search_": "Countdown"}
-_UPDATES = {"_u1": "1 update a rollout", "_u2": "2 updates a rollout", "_u4": "4 updates a rollout"}
+_SETTINGS = {
+    "_u1": "1 update a rollout",
+    "_u2": "2 updates a rollout",
+    "_u4": "4 updates a rollout",
+    "_long": "trained longer",
+    "_warm": "sampled at T = 1",
+}
 
 
 def name(arm: str) -> str:
@@ -133,7 +139,7 @@ def name(arm: str) -> str:
     for label, words in _WORLDS.items():
         if arm.startswith(label):
             return f"{name(arm.removeprefix(label))}, {words}"
-    for label, words in _UPDATES.items():
+    for label, words in _SETTINGS.items():
         if arm.endswith(label):
             return f"{name(arm.removesuffix(label))}, {words}"
     return arm

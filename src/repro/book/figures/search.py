@@ -31,6 +31,8 @@ SHOWN = (
     "search_clip_cov_wide",
     "search_grpo8_slow",
 )
+# The primary contrast, trained for longer.
+LONG = ("search_unclipped_long", "search_kl_cov_wide_long")
 CONTRASTS = (
     ("search_kl_cov_wide", "search_unclipped"),
     ("search_kl_cov", "search_unclipped"),
@@ -66,12 +68,21 @@ def window() -> float:
     return load_ledger().argument("search_fixes", "window")
 
 
-@style.styled("y")
 def curves(arms: Arms) -> Figure:
     """Entropy, accuracy and length of responses by rollout."""
+    return _curves(arms, SHOWN)
+
+
+def longer(arms: Arms) -> Figure:
+    """The same of the arms that are trained for longer."""
+    return _curves(arms, LONG)
+
+
+@style.styled("y")
+def _curves(arms: Arms, shown: Sequence[str]) -> Figure:
     figure, panels = style.panels(3, 8.4)
     for axes, (quantity, (title, factor)) in zip(panels, _QUANTITIES.items(), strict=True):
-        for arm in filter(arms.get, SHOWN):
+        for arm in filter(arms.get, shown):
             look, updates = looks.look(arm), arms[arm][0].config.updates_per_rollout
             table = seed_curves(arms[arm], quantity)
             table = table.assign(step=table["step"] / updates, **{quantity: factor * table[quantity]})
@@ -84,12 +95,22 @@ def curves(arms: Arms) -> Figure:
 
 def curves_caption(arms: Arms) -> str:
     """Caption of `curves`."""
-    config, counts = arms[PLAIN][0].config, [len(arms[arm]) for arm in filter(arms.get, SHOWN)]
+    return _curves_caption(arms, SHOWN)
+
+
+def longer_caption(arms: Arms) -> str:
+    """Caption of `longer`."""
+    return _curves_caption(arms, LONG)
+
+
+def _curves_caption(arms: Arms, shown: Sequence[str]) -> str:
+    groups = [arms[arm] for arm in filter(arms.get, shown)]
+    config, counts = groups[0][0].config, [len(runs) for runs in groups]
     return (
         "Entropy (entropy/response_mean, nat), validation accuracy (mean@"
         f"{config.eval_samples} at T = {config.eval_temperature:g}, per cent) and length of sampled responses (tokens) "
         f"on Countdown, {config.updates_per_rollout} updates a rollout. The methods have their wider dose. Thin lines: "
-        f"{style.seeds(*counts)} on {len({run.config.base for run in arms[PLAIN]})} base policies; thick: mean; "
+        f"{style.seeds(*counts)} on {len({run.config.base for run in groups[0]})} base policies; thick: mean; "
         f"{style.interval(min(counts), 'pointwise band')}."
     )
 
