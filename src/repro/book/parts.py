@@ -89,7 +89,7 @@ def primary_tests(runs: Sequence[Run]) -> str:
     if not all(arms.values()):
         return ""
     table = search.tests_table(arms)
-    return fragments.list_table(tuple(table.columns), table.itertuples(index=False), "facts")
+    return fragments.list_table(tuple(table.columns), table.itertuples(index=False))
 
 
 def overhead() -> str:
