@@ -172,6 +172,7 @@ def test_claims_of_the_study_have_seeds_enough():
         "search",
         "search_plain",
         "search_more",
+        "search_narrow",
         "search_long",
         "search_warm",
         "search_probe",
