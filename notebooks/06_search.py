@@ -14,7 +14,7 @@
 # # Measuring on Countdown
 #
 # The measurements on the second testbed: policies that search aloud for a way to reach a target from four numbers.
-# The gates that plain GRPO had to meet first, the claims again, and six criteria of selection at one dose.
+# The gates that plain GRPO had to meet first, the claims again, six criteria of selection at one dose, and longer runs.
 #
 # Runs are read from their records. A run that is not recorded yet is trained here first, which takes minutes each.
 
@@ -44,6 +44,7 @@ ids = (
     "search_fixes",
     "search_room",
     "search_selection",
+    "search_long",
 )
 entries = [ledger.claim(name) for name in ids]
 names = dict.fromkeys(arm for entry in entries for arm in entry.arms)
@@ -55,13 +56,15 @@ arms = {
 runs = [run for group in arms.values() for run in group]
 
 # %% [markdown]
-# With one seed all arms start from one policy, on one schedule, and groups without spread are filtered and refilled.
+# With one seed all arms start from one policy, on one schedule but for those trained for longer, and groups without spread are
+# filtered and refilled.
 
 # %%
 for seed in {run.config.seed for run in runs}:
     beside = [run for run in runs if run.config.seed == seed]
     assert len({run.config.base_sha256 for run in beside}) == 1, seed
-    compared = [run for run in beside if run.config.arm != "search_probe"]
+    apart = ("search_probe", *figures.LONG)
+    compared = [run for run in beside if run.config.arm not in apart]
     assert len({run.config.max_steps for run in compared}) == 1, seed
 for run in runs:
     assert run.config.trainer["filter_groups"], run.name
@@ -92,7 +95,7 @@ display.show(
 )
 
 # %% tags=["hide-input"]
-display.table(figures.tests_table(arms), css="facts")
+display.table(figures.tests_table(arms))
 
 # %% [markdown]
 # ## Which tokens, at one dose
@@ -104,6 +107,12 @@ display.show(
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-doses", "caption": "{glue:text}`search_doses_caption:s`"}, "image": {"alt": "Two panels against the share of the gradient removed, entropy and accuracy at the end of runs, for the largest covariances and for tokens at random."}}
 display.show(figures.doses(arms), search_doses_caption=figures.doses_caption(arms))
+
+# %% [markdown]
+# ## Training that goes on
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-long", "caption": "{glue:text}`search_long_caption:s`"}, "image": {"alt": "Three panels against rollouts, entropy, accuracy and length of responses, for GRPO without a clip and KL-Cov, four times as long."}}
+display.show(figures.longer(arms), search_long_caption=figures.longer_caption(arms))
 
 # %% [markdown]
 # ## Verdicts

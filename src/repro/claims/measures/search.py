@@ -62,9 +62,9 @@ def primary_tests(arms: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     """What the page says of the runs beside the ledger's findings, in words by name."""
     plain = arms["search_grpo8"]
-    config = plain[0].config
     return {
-        "rollouts": str(config.max_steps // config.updates_per_rollout),
+        "rollouts": _rollouts(plain[0]),
+        "rollouts_long": _rollouts(arms["search_unclipped_long"][0]),
         "seeds": str(len(plain)),
         "bases": str(len({run.config.base for run in plain})),
         **{f"ruined_{arm}": _ruined(arms[arm]) for arm in arms if arm.startswith("select_covariance")},
@@ -74,6 +74,10 @@ def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
             if arms[arm]
         },
     }
+
+
+def _rollouts(run: Run) -> str:
+    return str(run.config.max_steps // run.config.updates_per_rollout)
 
 
 def gradient_share(run: Run) -> float:
