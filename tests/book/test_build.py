@@ -184,6 +184,7 @@ def test_criteria_of_a_question_are_predictions(question):
     part = question.subclaims[0].model_copy(
         update={
             "plotted": 0.2,
+            "minimum_seeds": 6,
             "minimum_bases": 3,
             "follows": "exact",
             "changed": (Change(date=date(2026, 11, 24), reason="Wide."),),
@@ -191,7 +192,7 @@ def test_criteria_of_a_question_are_predictions(question):
     )
     text = fragments.criteria(question.model_copy(update={"subclaims": (part, question.subclaims[1])}))
     assert (
-        " Needs 3 base policies an arm. The paper's own figure gives 20 %. "
+        " Needs 6 seeds. Needs 3 base policies an arm. The paper's own figure gives 20 %. "
         'Not counted: it fails with "Exact number". Changed on 2026-11-24: Wide.\n'
     ) in text
 
