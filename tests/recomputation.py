@@ -170,9 +170,7 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
         for tokens in ("covariance", "random")
     )
     yield "search_selection/selection_random", entropy_gaps(chosen, random)
-    kl_cov, unclipped = (
-        records(arm=f"search_{arm}_long", task="countdown") for arm in ("kl_cov_wide", "unclipped")
-    )
+    kl_cov, unclipped = (records(arm=f"search_{arm}_long", task="countdown") for arm in ("kl_cov_wide", "unclipped"))
     yield "search_long/long_entropy", entropy_gaps(kl_cov, unclipped)
 
 
