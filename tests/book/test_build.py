@@ -527,13 +527,15 @@ def test_records_can_be_taken_away(recorded, smoke):
     # 240 steps of 4 updates a rollout: 60 rows a seed, each the mean of its four steps.
     assert len(csv) == len(parquet) == 180
     first = recorded[0].metrics["entropy/response_mean"].iloc[:4].mean()
-    assert csv["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=1e-5)
-    assert parquet["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=2**-17)
-    # 17 of the 24 binary digits that single precision has.
-    assert not (parquet["entropy/response_mean"].to_numpy().view("int32") & 0x7F).any()
+    assert csv["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=5e-4)
+    assert parquet["entropy/response_mean"].iloc[0] == pytest.approx(first, rel=2**-15)
+    # 14 of the 24 binary digits that single precision has.
+    assert not (parquet["entropy/response_mean"].to_numpy().view("int32") & 0x3FF).any()
     assert csv["step"].tolist()[:3] == [1, 5, 9]
     evaluations = pd.read_csv(taken.open("evaluations.csv"))
-    assert evaluations["accuracy/mean"].iloc[-1] == pytest.approx(recorded[2].evaluations["accuracy/mean"].iloc[-1])
+    assert evaluations["accuracy/mean"].iloc[-1] == pytest.approx(
+        recorded[2].evaluations["accuracy/mean"].iloc[-1], rel=5e-4
+    )
 
 
 def test_a_page_says_how_to_redo_it(recorded, smoke):

@@ -219,6 +219,7 @@ UNUSED = (
     "_static/**/*.LICENSE.txt",
     "_static/**/*.ttf",
     "_static/scripts/fontawesome.js",
+    "_static/vendor/fontawesome/webfonts/fa-brands-*",
     "_static/collapse-cpu.png",
     "_static/sbt-webpack-macros.html",
     "_static/webpack-macros.html",

@@ -37,13 +37,11 @@ GROUPS = {
     "search_plain": "Countdown: plain GRPO",
     "search": "Countdown: the methods and their baselines",
     "search_slow": "Countdown: GRPO at half the learning rate",
-    "search_more": "Countdown: clip-higher, KL-Cov's narrow dose",
-    "search_narrow": "Countdown: Clip-Cov's narrow dose",
+    "search_more": "Countdown: narrow doses, clip-higher",
     "search_long": "Countdown: four times as long",
     "search_warm": "Countdown: evaluated at a higher temperature",
     "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, a hundredth of the gradient",
-    "selection_entropy": "Countdown: tokens of high entropy, a hundredth of the gradient",
     "selection_more": "Countdown: other criteria, a hundredth of the gradient",
     "selection_fiftieth": "Countdown: the largest covariances, a fiftieth of the gradient",
     "selection_tenth": "Countdown: two criteria, a tenth of the gradient",
@@ -56,9 +54,9 @@ CORE = (
     "reward",
     "completions/mean_length",
 )
-DIGITS = "%.5g"
-BITS = 16
-"""Of a number's binary digits, nearly as many as its five decimal ones; they weigh on the site."""
+DIGITS = "%.4g"
+BITS = 14
+"""Of a number's binary digits, as many as its four decimal ones; they weigh on the site."""
 
 
 def pages(profile: Profile, runs: Sequence[Run]) -> dict[str, bytes]:
