@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -532,6 +533,7 @@ def test_records_can_be_taken_away(recorded, smoke):
     # 14 of the 24 binary digits that single precision has.
     assert not (parquet["entropy/response_mean"].to_numpy().view("int32") & 0x3FF).any()
     assert csv["step"].tolist()[:3] == [1, 5, 9]
+    assert pq.read_schema(io.BytesIO(found["_generated/records/collapse-metrics.parquet"])).metadata is None
     evaluations = pd.read_csv(taken.open("evaluations.csv"))
     assert evaluations["accuracy/mean"].iloc[-1] == pytest.approx(
         recorded[2].evaluations["accuracy/mean"].iloc[-1], rel=5e-4
