@@ -161,7 +161,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
         table.assign(**{name: _rounded(table[name]) for name in floats}), preserve_index=False
     )
     pq.write_table(
-        content.replace_schema_metadata(None),
+        content,
         sink,
         compression="zstd",
         compression_level=19,
