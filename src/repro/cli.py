@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Train and record the runs of some arms and seeds, where this machine has no record of them."""
     from dataclasses import replace
 
-    from repro.runs import ranks, saving
+    from repro.runs import memory, ranks, saving
     from repro.runs.options import Options
     from repro.runs.record import Run, find, load_or_train
     from repro.runs.workflow import write_receipt
@@ -150,6 +150,8 @@ def run(arguments: argparse.Namespace) -> None:
     for config in [_with_overrides(profile, arm, seed, arguments.set) for arm, seed in runs]:
         before = find(config, recorded=False)
         made = Run(config, before.path).provenance["checksum"] if before.status == "current" else None
+        if made is None:
+            memory.settle()
         run = load_or_train(config, recorded=False, options=options)
         if not ranks.first():
             continue

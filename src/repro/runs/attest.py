@@ -63,8 +63,10 @@ def attest(profile: Profile, steps: int, *, cores: int = 1, replay: Replay | Non
 
 def first_steps(config: RunConfig, steps: int) -> dict[str, pd.DataFrame]:
     """What the first steps of a run measure under today's code; the run ends there, and nothing is recorded."""
+    from repro.runs import memory
     from repro.runs.training import train
 
+    memory.settle()
     trained = train(config, on_step=lambda step, *_: step >= steps)
     return {table: getattr(trained, table) for table in TABLES}
 

@@ -3,11 +3,38 @@
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from repro.policies.sampling import sample_tokens
 from repro.runs.bucketed import BucketedForward
 from repro.runs.stopwatch import Stopwatch
 from repro.trainer import CovGRPOTrainer
+
+
+class Rows(list):
+    """Rows of a data set, with nothing in them that belongs on a device."""
+
+    def to(self, *args: Any, **kwargs: Any) -> "Rows":
+        return self
+
+
+class ReadOnce(Dataset):
+    """A data set that keeps the rows it was asked for last.
+
+    TRL's loader asks for a rollout's rows again at each of its updates, which do not look at them.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+        self._asked, self._last = [], Rows()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> Rows:
+        if indices != self._asked:
+            self._asked, self._last = indices, Rows(self.rows.__getitems__(indices))
+        return self._last
 
 
 class StudyTrainer(CovGRPOTrainer, BucketedForward):
@@ -24,6 +51,9 @@ class StudyTrainer(CovGRPOTrainer, BucketedForward):
         self.generated_tokens = 0
         self.micro_batch: dict[str, Any] = {}
         """What the latest loss was taken over."""
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        return super()._get_dataloader(ReadOnce(dataset), *args, **kwargs)
 
     def state_dict(self) -> dict[str, int]:
         """What the trainer's own checkpoint does not have."""
