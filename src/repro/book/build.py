@@ -24,6 +24,7 @@ from repro.book import (
     drawing,
     exhibits,
     fragments,
+    icons,
     kept,
     links,
     looks,
@@ -236,6 +237,7 @@ def _slim(pages: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for page in pages.rglob("*.html"):
         page.write_text(_mended(page.read_text(encoding="utf-8")), encoding="utf-8")
+    icons.slim(pages)
 
 
 def _mended(text: str) -> str:
