@@ -105,6 +105,9 @@ display.show(
     figures.selection(arms), search_selection_caption=figures.selection_caption(arms)
 )
 
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-fresh", "caption": "{glue:text}`search_fresh_caption:s`"}, "image": {"alt": "Two panels with a row for covariance against random tokens and one for Clip-Cov's draw against covariance: entropy and accuracy at the end on twelve further seeds."}}
+display.show(figures.fresh(arms), search_fresh_caption=figures.fresh_caption(arms))
+
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-doses", "caption": "{glue:text}`search_doses_caption:s`"}, "image": {"alt": "Two panels against the share of the gradient removed, entropy and accuracy at the end of runs, for the largest covariances and for tokens at random."}}
 display.show(figures.doses(arms), search_doses_caption=figures.doses_caption(arms))
 

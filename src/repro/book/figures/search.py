@@ -59,6 +59,8 @@ DOSES = {
 }
 # Clip-Cov itself, whose draw takes about as much of the gradient as the criteria's dose.
 OWN = "search_clip_cov_wide"
+# Twice compared, on seeds of their own.
+FRESH = (("fresh_covariance", "fresh_random"), ("fresh_draw", "fresh_covariance"))
 _RATIOS = {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}
 _QUANTITIES = {"entropy": ("Entropy (nat)", 1), "accuracy": ("Accuracy (%)", 100), "length": ("Response (tokens)", 1)}
 
@@ -182,7 +184,26 @@ def _forest(arms: Arms, pairs: Sequence[tuple[str, str]], labels: Sequence[str],
 @style.styled("x")
 def contrasts(arms: Arms) -> Figure:
     """Each method against GRPO with its own clip, and the baselines against plain GRPO."""
-    pairs = _present(arms, CONTRASTS)
+    return _named_forest(arms, _present(arms, CONTRASTS))
+
+
+@style.styled("x")
+def fresh(arms: Arms) -> Figure:
+    """Covariance against chance, and Clip-Cov's draw against covariance, on seeds that nothing was asked of before."""
+    return _named_forest(arms, _present(arms, FRESH))
+
+
+def fresh_caption(arms: Arms) -> str:
+    """Caption of `fresh`."""
+    seeds = [run.config.seed for run in arms["fresh_draw"]]
+    return (
+        f"Levels over the last {style.part(window())} of training against those of the same seed, seeds {min(seeds)} to "
+        f"{max(seeds)}, which no question was made from. Circles: {style.seeds(len(seeds))}; tick: mean; line: "
+        f"{style.INTERVAL} of the mean."
+    )
+
+
+def _named_forest(arms: Arms, pairs: Sequence[tuple[str, str]]) -> Figure:
     return _forest(arms, pairs, [f"{_short(arm)}\nover {_short(baseline)}" for arm, baseline in pairs], 0.8)
 
 
