@@ -45,6 +45,7 @@ ids = (
     "search_room",
     "search_selection",
     "search_long",
+    "search_fresh",
 )
 entries = [ledger.claim(name) for name in ids]
 names = dict.fromkeys(arm for entry in entries for arm in entry.arms)
@@ -105,7 +106,7 @@ display.show(
     figures.selection(arms), search_selection_caption=figures.selection_caption(arms)
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-fresh", "caption": "{glue:text}`search_fresh_caption:s`"}, "image": {"alt": "Two panels with a row for covariance against random tokens and one for Clip-Cov's draw against covariance: entropy and accuracy at the end on twelve further seeds."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-fresh", "caption": "{glue:text}`search_fresh_caption:s`"}, "image": {"alt": "Two panels with three rows, covariance against random tokens, Clip-Cov's draw against covariance, and the draw against random tokens: entropy and accuracy at the end on further seeds."}}
 display.show(figures.fresh(arms), search_fresh_caption=figures.fresh_caption(arms))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-doses", "caption": "{glue:text}`search_doses_caption:s`"}, "image": {"alt": "Two panels against the share of the gradient removed, entropy and accuracy at the end of runs, for the largest covariances and for tokens at random."}}

@@ -165,11 +165,15 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
     """Primary sub-claim that is a ratio of entropies, and the logarithm for each seed."""
     # An arm kept its name where its dose was changed.
     dose = {"entropy_control": "clip_cov", "entropy_control_budget": "gradient", "entropy_control_fraction": 0.01}
-    chosen, random = (
-        records(task="countdown", trainer={"filter_groups": True, **dose, "entropy_control_tokens": tokens})
-        for tokens in ("covariance", "random")
-    )
-    yield "search_selection/selection_random", entropy_gaps(chosen, random)
+    for subclaim, prefix in (
+        ("search_selection/selection_random", "select"),
+        ("search_fresh/selection_random_fresh", "fresh"),
+    ):
+        chosen, random = (
+            records(arm=f"{prefix}_{tokens}", trainer={"filter_groups": True, **dose, "entropy_control_tokens": tokens})
+            for tokens in ("covariance", "random")
+        )
+        yield subclaim, entropy_gaps(chosen, random)
     kl_cov, unclipped = (records(arm=f"search_{arm}_long", task="countdown") for arm in ("kl_cov_wide", "unclipped"))
     yield "search_long/long_entropy", entropy_gaps(kl_cov, unclipped)
 

@@ -178,6 +178,7 @@ def test_claims_of_the_study_have_seeds_enough():
         "search_slow",
         "selection",
         "selection_more",
+        "selection_fresh",
         "selection_fiftieth",
         "selection_tenth",
     }

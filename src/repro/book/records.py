@@ -43,6 +43,7 @@ GROUPS = {
     "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, a hundredth of the gradient",
     "selection_more": "Countdown: other criteria, a hundredth of the gradient",
+    "selection_fresh": "Countdown: covariance, chance and Clip-Cov's draw again, on fresh seeds",
     "selection_fiftieth": "Countdown: the largest covariances, a fiftieth of the gradient",
     "selection_tenth": "Countdown: two criteria, a tenth of the gradient",
 }

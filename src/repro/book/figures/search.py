@@ -59,8 +59,8 @@ DOSES = {
 }
 # Clip-Cov itself, whose draw takes about as much of the gradient as the criteria's dose.
 OWN = "search_clip_cov_wide"
-# Twice compared, on seeds of their own.
-FRESH = (("fresh_covariance", "fresh_random"), ("fresh_draw", "fresh_covariance"))
+# On seeds of their own: two questions, and what both come to.
+FRESH = (("fresh_covariance", "fresh_random"), ("fresh_draw", "fresh_covariance"), ("fresh_draw", "fresh_random"))
 _RATIOS = {"entropy": "Entropy at the end, ratio", "accuracy": "Accuracy at the end, points"}
 _QUANTITIES = {"entropy": ("Entropy (nat)", 1), "accuracy": ("Accuracy (%)", 100), "length": ("Response (tokens)", 1)}
 
@@ -197,8 +197,8 @@ def fresh_caption(arms: Arms) -> str:
     """Caption of `fresh`."""
     seeds = [run.config.seed for run in arms["fresh_draw"]]
     return (
-        f"Levels over the last {style.part(window())} of training against those of the same seed, seeds {min(seeds)} to "
-        f"{max(seeds)}, which no question was made from. Circles: {style.seeds(len(seeds))}; tick: mean; line: "
+        f"Levels over the last {style.part(window())} of training against those of the same seed. Seeds {min(seeds)} to "
+        f"{max(seeds)}, from which no question was made. Circles: {style.seeds(len(seeds))}; tick: mean; line: "
         f"{style.INTERVAL} of the mean."
     )
 
