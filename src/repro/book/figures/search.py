@@ -197,8 +197,8 @@ def fresh_caption(arms: Arms) -> str:
     """Caption of `fresh`."""
     seeds = [run.config.seed for run in arms["fresh_draw"]]
     return (
-        f"Levels over the last {style.part(window())} of training against those of the same seed. Seeds {min(seeds)} to "
-        f"{max(seeds)}, from which no question was made. Circles: {style.seeds(len(seeds))}; tick: mean; line: "
+        f"Levels over the last {style.part(window())} of training against those of the same seed. Seeds {min(seeds)} "
+        f"to {max(seeds)}, from which no question was made. Circles: {style.seeds(len(seeds))}; tick: mean; line: "
         f"{style.INTERVAL} of the mean."
     )
 
