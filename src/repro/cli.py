@@ -108,11 +108,12 @@ def attest(arguments: argparse.Namespace) -> int:
 
     if arguments.steps < 1:
         raise ConfigError(f"--steps={arguments.steps} is not allowed; give a number of at least 1")
+    if arguments.against and not (arguments.against / "src" / "repro").is_dir():
+        raise ConfigError(f"--against={arguments.against} is no checkout: it has no src/repro; try git worktree add")
     cores = _cores(arguments.cores)
+    count = os.cpu_count() if cores == "all" else int(cores)
     counts = Counter()
-    for one in replay(
-        load_profile(arguments.profile), arguments.steps, cores=os.cpu_count() if cores == "all" else int(cores)
-    ):
+    for one in replay(load_profile(arguments.profile), arguments.steps, cores=count, against=arguments.against):
         counts[not one.difference] += 1
         print(f"{one.arm}: {one.difference or f'{len(one.columns)} columns agree'}", flush=True)
     print(f"{counts[True]} arms agree, {counts[False]} differ")
@@ -472,6 +473,12 @@ def parser() -> argparse.ArgumentParser:
     checked = command(attest)
     checked.add_argument("--steps", type=int, default=24, metavar="N", help="optimizer steps to replay (default: 24)")
     checked.add_argument("--cores", default="all", metavar="N", help="processor cores (default: all)")
+    checked.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="a checkout of the records' code; what it computes here stands for records of another machine",
+    )
     one = command(run)
     one.add_argument(
         "--arm", nargs="+", default=["grpo"], help="one or more names in configs/arms.yaml (default: grpo)"

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from repro import paths
+from repro.digests import sha256
 from repro.runs import RunConfig, attest, attestations, load, load_or_train, provenance, record, status
 from repro.runs.profiles import Arm, Profile
 
@@ -187,6 +188,7 @@ def test_a_real_run_outlives_a_rename_and_not_a_changed_constant(tmp_path):
 
     made = repro("run")
     assert made.returncode == 0, made.stderr
+    shutil.copytree(root, tmp_path / "before", ignore=shutil.ignore_patterns("build"))
     edit("seeds.py", "*key: object", "*parts: object")
     edit("seeds.py", "map(repr, key)", "map(repr, parts)")
     assert "stale" in repro("status").stdout
@@ -199,3 +201,34 @@ def test_a_real_run_outlives_a_rename_and_not_a_changed_constant(tmp_path):
     assert refused.returncode == 1, refused.stderr
     assert re.search(r"^grpo: step \d, column '\S+' of metrics: recorded \S+, now \S+$", refused.stdout, re.MULTILINE)
     assert "stale" in repro("status").stdout
+    # A record as another machine would have it, with its last bits changed.
+    folder = next((root / "build/runs").glob("*-seed0-*"))
+    edited_record(folder)
+    edit("losses.py", "return 2 * torch.where(selected", "return torch.where(selected")
+    (root / "results/attestations.json").unlink()
+    assert repro("attest", "--steps", "2", "--cores", "1").returncode == 1
+    both = repro("attest", "--steps", "2", "--cores", "1", "--against", str(tmp_path / "before"))
+    assert both.stdout.endswith("1 arms agree, 0 differ\n"), both.stdout + both.stderr
+    assert "current" in repro("status").stdout
+    (entry,) = json.loads((root / "results/attestations.json").read_text())
+    assert entry["replayed"] == "both"
+    missing = repro("attest", "--against", str(tmp_path / "nowhere"))
+    assert missing.returncode == 2 and "is no checkout" in missing.stderr
+
+
+def edited_record(folder: Path) -> None:
+    """Change a record's metrics in their last bits, and its provenance so that it is sound."""
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    metrics["loss"] = np.nextafter(metrics["loss"], 1)
+    metrics.to_parquet(folder / "metrics.parquet")
+    made = json.loads((folder / "provenance.json").read_bytes())
+    made["sha256"]["metrics.parquet"] = sha256(folder / "metrics.parquet")
+    made["checksum"] = record._checksum(made)
+    (folder / "provenance.json").write_bytes(record._json(made))
+
+
+def test_a_checkout_of_other_code_than_the_records_is_refused(stale, monkeypatch, tmp_path):
+    monkeypatch.setattr(attest, "_elsewhere", lambda *_: SimpleNamespace(code="older"))
+    (one, _) = attest.attest(PROFILE, 4, replay=replay, against=tmp_path)
+    assert "has code older, and the record was computed by" in one.difference
+    assert [status(config) for config in stale] == ["stale"] * 3

@@ -1,18 +1,27 @@
 """Replay the first steps of stale records: where all numbers agree, none would change, and the record is current.
 
 Bits agree between processors of one kind only. On another machine a disagreement may be the machine's; what is
-attested is right on any, because it says of the code that it computed these bits once.
+attested is right on any, because it says of the code that it computed these bits once. Where a record is another
+machine's, a checkout of its code can take its place: both codes then replay it here.
 """
 
+import json
 import math
 import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from repro.errors import RecordError
 from repro.paths import results_dir
 from repro.runs import attestations
 from repro.runs.config import RunConfig
@@ -25,6 +34,21 @@ TABLES = ("metrics", "evaluations", "probe")
 
 Replay = Callable[[RunConfig, int], Mapping[str, pd.DataFrame]]
 
+# What a checkout of other code is asked to do: replay a config, and name the code that did.
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from repro.runs.attest import first_steps
+from repro.runs.config import RunConfig
+from repro.runs.fingerprint import code_fingerprint
+config, device, steps, folder = json.loads(sys.stdin.read())
+config = RunConfig.from_dict(config)
+tables = first_steps(config, steps)
+for name, table in tables.items():
+    table.to_pickle(Path(folder) / name)
+(Path(folder) / "code").write_text(code_fingerprint(config, device))
+"""
+
 
 class Replayed(NamedTuple):
     """An arm whose record was replayed: the columns that agree, or the first difference."""
@@ -34,7 +58,9 @@ class Replayed(NamedTuple):
     difference: str
 
 
-def attest(profile: Profile, steps: int, *, cores: int = 1, replay: Replay | None = None) -> Iterator[Replayed]:
+def attest(
+    profile: Profile, steps: int, *, cores: int = 1, replay: Replay | None = None, against: Path | None = None
+) -> Iterator[Replayed]:
     """Replay a record of every arm of a profile whose records are stale, and write down those that agree.
 
     Every arm is written down when it is done, so that a call that was cut short goes on where it was.
@@ -44,11 +70,15 @@ def attest(profile: Profile, steps: int, *, cores: int = 1, replay: Replay | Non
         steps: optimizer steps to replay, or all of a shorter run.
         cores: processes, of which each replays several arms.
         replay: in place of :func:`first_steps`.
+        against: a checkout of the code that the records are of, whose numbers here stand for the records'.
+
+    Raises:
+        RecordError: the checkout cannot replay a run.
     """
     waiting = list(_to_replay(profile))
     replay = replay or first_steps
     if cores == 1 or len(waiting) < 2:
-        yield from (_settled(run, replay(run.config, steps), steps) for run in waiting)
+        yield from (_settled(run, replay(run.config, steps), steps, against) for run in waiting)
         return
     # Spawned, because torch does not survive a fork; the import of torch is what a process costs.
     context = multiprocessing.get_context("spawn")
@@ -56,7 +86,7 @@ def attest(profile: Profile, steps: int, *, cores: int = 1, replay: Replay | Non
         jobs = {pool.submit(replay, run.config, steps): run for run in waiting}
         try:
             for job in as_completed(jobs):
-                yield _settled(jobs[job], job.result(), steps)
+                yield _settled(jobs[job], job.result(), steps, against)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -85,27 +115,53 @@ def _to_replay(profile: Profile) -> Iterator[Run]:
                 yield run
 
 
-def _settled(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int) -> Replayed:
-    """Compare a replay with its record, and write an agreement down."""
-    columns, difference = compare(run, replayed, steps)
+def _settled(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int, against: Path | None) -> Replayed:
+    """Compare a replay with its record, or with another code's replay of it, and write an agreement down."""
+    code = run.provenance["code"]
+    then = run if against is None else _elsewhere(run, steps, against)
+    if against is not None and then.code != code:
+        return Replayed(run.config.arm, (), f"{against} has code {then.code}, and the record was computed by {code}")
+    columns, difference = compare(then, replayed, steps)
     if not difference:
         made = environment(run.config)
         entry = {
             "arm": run.config.arm,
             "kind": run.config.kind,
             "record": run.config.folder,
-            "old": run.provenance["code"],
+            "old": code,
             "new": made.pop("code"),
             "steps": min(steps, run.config.max_steps),
             "columns": list(columns),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "replayed": "new" if against is None else "both",
             **made,
         }
         attestations.add(results_dir(), entry)
     return Replayed(run.config.arm, columns, difference)
 
 
-def compare(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int) -> tuple[tuple[str, ...], str]:
+def _elsewhere(run: Run, steps: int, checkout: Path) -> SimpleNamespace:
+    """The tables that the code of another checkout measures here, and its fingerprint, ``code``."""
+    with tempfile.TemporaryDirectory(prefix="repro-") as folder:
+        question = [run.config.to_dict(), run.provenance["device"], steps, folder]
+        done = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE],
+            input=json.dumps(question),
+            env=os.environ | {"PYTHONPATH": str(checkout.resolve() / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+            raise RecordError(f"the code in {checkout} cannot replay {run.name}: {last}")
+        tables = {name: pd.read_pickle(Path(folder) / name) for name in TABLES}
+        return SimpleNamespace(code=(Path(folder) / "code").read_text(), **tables)
+
+
+def compare(
+    run: Run | SimpleNamespace, replayed: Mapping[str, pd.DataFrame], steps: int
+) -> tuple[tuple[str, ...], str]:
     """Columns of a record whose first steps a replay has bit for bit, and the first difference: empty for none.
 
     Columns that the record does not have are no difference: what it holds is what is attested. Nor are columns that it

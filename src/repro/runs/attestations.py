@@ -2,7 +2,7 @@
 
 ``results/attestations.json`` is committed with the code that it speaks of. An entry says of an arm, whatever its seed,
 that replaying the first steps of one of its records under the fingerprint ``new`` gave the bits that the record of
-fingerprint ``old`` has.
+fingerprint ``old`` has, or, where ``replayed`` says both, that replaying it under ``old`` gave on the same machine.
 """
 
 import json
