@@ -170,7 +170,11 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
         ("search_fresh/selection_random_fresh", "fresh"),
     ):
         chosen, random = (
-            records(arm=f"{prefix}_{tokens}", trainer={"filter_groups": True, **dose, "entropy_control_tokens": tokens})
+            records(
+                arm=f"{prefix}_{tokens}",
+                task="countdown",
+                trainer={"filter_groups": True, **dose, "entropy_control_tokens": tokens},
+            )
             for tokens in ("covariance", "random")
         )
         yield subclaim, entropy_gaps(chosen, random)
