@@ -10,7 +10,7 @@ from repro.analysis.holm import holm
 from repro.claims.curves import end_level, paired
 from repro.claims.measures.fixes import minimum_detectable
 from repro.claims.reading import load_ledger
-from repro.claims.words import spell
+from repro.claims.words import spell_limit
 from repro.runs import Run
 
 PRIMARY = ("search_kl_accuracy", "search_clip_accuracy", "search_kl_entropy", "search_clip_entropy")
@@ -69,8 +69,8 @@ def describe(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
         "bases": str(len({run.config.base for run in plain})),
         **{f"ruined_{arm}": _ruined(arms[arm]) for arm in arms if arm.startswith("select_covariance")},
         **{
-            f"gradient_{arm}": spell(float(np.mean([gradient_share(run) for run in arms[arm]])), "share")
-            for arm in METHODS
+            f"gradient_{arm}": spell_limit(float(np.mean([gradient_share(run) for run in arms[arm]])), "share")
+            for arm in (*METHODS, "fresh_covariance", "fresh_draw")
             if arms[arm]
         },
     }
