@@ -514,6 +514,14 @@ def test_recorded_and_made_are_told_apart(recorded):
     assert panels.origin([]).startswith("No runs")
 
 
+def test_a_run_of_two_arms_counts_once(recorded):
+    shared = SimpleNamespace(recorded=True, config=recorded[0].config.replace(arm="kl_cov"))
+    assert "`recorded` 1 run: {ref}`GRPO <arm-grpo>`, {ref}`KL-Cov <arm-kl_cov>`." in panels.origin(
+        [recorded[0], shared]
+    )
+    assert display.origin([recorded[0], shared]).startswith("Runs: 1, all recorded")
+
+
 def test_records_can_be_taken_away(recorded, smoke):
     found = records.pages(smoke, recorded)
     page = found["records/collapse.md"].decode()

@@ -56,7 +56,8 @@ def table(frame: pd.DataFrame, css: str = "") -> None:
 
 def origin(runs: Sequence[Run]) -> str:
     """How many of these runs come with the repository, and how many were made for this copy, in a sentence."""
-    recorded, total = sum(run.recorded for run in runs), len(runs)
+    distinct = {run.config.folder: run for run in runs}.values()  # two arms may share one
+    recorded, total = sum(run.recorded for run in distinct), len(distinct)
     if recorded == total:
         return f"Runs: {total}, all recorded in the repository; nothing was trained for this copy."
     if not recorded:

@@ -62,7 +62,8 @@ def origin(runs: Sequence[Run]) -> str:
         return "No runs: the paper's numbers, or exact ones."
     arms = dict.fromkeys(run.config.arm for run in runs)
     ways = ", ".join(f"{{ref}}`{looks.name(arm)} <arm-{arm}>`" for arm in arms)
-    return f"{mark(runs)} {len(runs)} run{'s' * (len(runs) != 1)}: {ways}."
+    count = len({run.config.folder for run in runs})  # two arms may share one
+    return f"{mark(runs)} {count} run{'s' * (count != 1)}: {ways}."
 
 
 def mark(runs: Iterable[Run]) -> str:

@@ -1,7 +1,7 @@
 """Smaller computed parts of the book: what the paper prints, what the study and a method cost, the landing figure."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -68,18 +68,19 @@ def spent(profile: Profile, runs: Sequence[Run]) -> str:
                 f"{sum(minutes):.0f}",
             )
         )
-    trained_by: dict[str, list[Run]] = {}
+    # Two arms may share a run.
+    trained_by: dict[str, dict[str, Run]] = {}
     for run in runs:
-        trained_by.setdefault(profile.arms[run.config.arm].shown or profile.name, []).append(run)
+        trained_by.setdefault(profile.arms[run.config.arm].shown or profile.name, {})[run.config.folder] = run
     sums = [
-        f"{len(members)} runs of the profile `{name}`, {_hours(members):.1f} hours of one core in all."
+        f"{len(members)} runs of the profile `{name}`, {_hours(members.values()):.1f} hours of one core in all."
         for name, members in trained_by.items()
     ]
     header = ("Group", "Arms", "Runs", "Minutes a run", "Minutes in all")
     return " ".join(sums) + "\n\n" + fragments.list_table(header, rows, "spent")
 
 
-def _hours(runs: Sequence[Run]) -> float:
+def _hours(runs: Iterable[Run]) -> float:
     return sum(run.provenance["seconds"] for run in runs) / 3600
 
 
