@@ -67,6 +67,15 @@ HOOKS = (
         ("inputs", "prompts", "completions", "completion_ids_list"),
     ),
     Hook("_remove_unused_columns", "what TRL's dataloader does to the training set", ("dataset", "description")),
+    Hook(
+        "_get_dataloader",
+        "makes the loader, which gives a rollout's rows at each of its micro-batches; only the first are looked at",
+        ("dataset", "description", "batch_size"),
+        {
+            "get_train_dataloader": ("batch_size=self._train_batch_size * self.args.steps_per_generation",),
+            "_prepare_inputs": ("if self._step % generate_every == 0 or self._buffered_inputs is None:",),
+        },
+    ),
     Hook("_get_train_sampler", "draws the order of prompts anew for each epoch", ("dataset",)),
     Hook(
         "_buffered_inputs",
