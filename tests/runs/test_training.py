@@ -67,6 +67,17 @@ def test_first_step_measures_the_base_policy(trained):
     assert 0.2 < result.evaluations["accuracy/mean"][0] < 0.6
 
 
+def test_entropy_is_that_of_the_sampling_temperature(trained):
+    hot = train(changed(temperature=1.5, max_steps=2, eval_steps=2, eval_prompts=4))
+    assert hot.metrics["step"].tolist() == [1, 2]
+    assert hot.metrics["entropy/response_mean"][0] > 1.2 * trained[0].metrics["entropy/response_mean"][0]
+    first = hot.tokens[hot.tokens["step"] == 1]
+    mean = first.groupby("sequence")["entropy"].mean().mean()
+    assert mean == pytest.approx(hot.metrics["entropy/response_mean"][0], rel=1e-5)
+    # Surprise is entropy in the mean, of the distribution that the tokens were drawn from and of no other.
+    assert -first["log_prob"].mean() == pytest.approx(first["entropy"].mean(), rel=0.1)
+
+
 def test_token_sample_explains_the_covariance(trained):
     result, _ = trained
     tokens = result.tokens

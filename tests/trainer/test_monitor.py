@@ -172,14 +172,6 @@ def test_several_steps_are_collected_at_once_in_order():
     assert [metrics["entropy/token_mean"] for metrics in monitor.collect()] == pytest.approx([2.0, 4.0, 6.0])
 
 
-def test_other_temperatures_have_no_response_mean():
-    with pytest.warns(UserWarning, match=r"entropy/response_mean is not logged.*temperature=0.7"):
-        monitor = StepMonitor(Recorder(), temperature=0.7)
-    observe(monitor, (LOG_PROBS, ENTROPIES, ADVANTAGES, MASK))
-    (metrics,) = monitor.collect()
-    assert "entropy/response_mean" not in metrics and metrics["entropy/token_mean"] == pytest.approx(2.0)
-
-
 def test_state_survives_a_checkpoint():
     monitor, other = StepMonitor(Recorder(), sample_every=1, sample_size=2), StepMonitor(Recorder())
     observe(monitor, (LOG_PROBS, ENTROPIES, ADVANTAGES, MASK))

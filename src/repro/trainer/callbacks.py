@@ -39,7 +39,7 @@ class CovarianceCallback(TrainerCallback):
                 "the trainer without it, then call CovarianceCallback.attach(trainer)"
             )
         self.trainer = trainer
-        self.monitor = StepMonitor(trainer.accelerator, temperature=trainer.args.temperature)
+        self.monitor = StepMonitor(trainer.accelerator)
         self._forward: tuple[torch.Tensor, torch.Tensor] | None = None
         self._totals: dict[str, tuple[float, int]] = {}
 

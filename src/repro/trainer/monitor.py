@@ -7,7 +7,6 @@ it is a mean over micro-batches of their means).
 """
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +25,8 @@ PROBABILITY_EDGES = (0.1, 0.5, 0.9)
 PROBABILITY_BUCKETS = ("below_0.1", "0.1_to_0.5", "0.5_to_0.9", "above_0.9")
 
 METRICS = {
-    ("entropy/response_mean",): "mean over responses of each one's mean exact entropy, at temperature 1 (Eq. 5); not "
-    "logged at other temperatures, where the forward pass does not have it",
+    ("entropy/response_mean",): "mean over responses of each one's mean exact entropy, Eq. 5, at the sampling "
+    "temperature",
     ("entropy/token_mean",): "mean over tokens of the exact entropy, at the sampling temperature",
     ("covariance/mean",): "mean covariance, Eq. 10, on current log-probabilities",
     tuple(f"covariance/top_{fraction:g}" for fraction in TOP_FRACTIONS): "mean of the largest fraction, as in the "
@@ -82,7 +81,6 @@ class StepMonitor:
 
     Args:
         accelerator: collects over ranks and tells when an optimizer step is complete.
-        temperature: of sampling, at which the entropies and log-probabilities are.
         sample_every: keep tokens of every n-th optimizer step, the first included; 0 keeps none.
         sample_size: sequences kept of such a step, from its last micro-batch.
     """
@@ -91,18 +89,10 @@ class StepMonitor:
         self,
         accelerator: Accelerator,
         *,
-        temperature: float = 1.0,
         sample_every: int = 0,
         sample_size: int = 0,
     ) -> None:
         self.accelerator, self.sample_every, self.sample_size = accelerator, sample_every, sample_size
-        self.log_response_mean = temperature == 1.0
-        if not self.log_response_mean:
-            warnings.warn(
-                f"entropy/response_mean is not logged: it is defined at temperature 1, and with "
-                f"temperature={temperature} the forward pass has only the entropy at that one, entropy/token_mean",
-                stacklevel=3,
-            )
         self._sums: dict[str, Tensor] = {}
         self._extremes: dict[str, Tensor] = {}
         self._tokens: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -212,8 +202,7 @@ class StepMonitor:
         total |= dict(zip(self._extremes, values[:, split:].amax(0), strict=True))
         tokens = total["tokens"].clamp(min=1)
         metrics = {"entropy/token_mean": total["entropy"] / tokens}
-        if self.log_response_mean:
-            metrics["entropy/response_mean"] = total["response entropy"] / total["responses"].clamp(min=1)
+        metrics["entropy/response_mean"] = total["response entropy"] / total["responses"].clamp(min=1)
         metrics["covariance/mean"] = total["covariance"] / tokens
         top = self._top_means(covariance, keep, total["tokens"])
         metrics |= {f"covariance/top_{fraction:g}": mean for fraction, mean in zip(TOP_FRACTIONS, top, strict=True)}

@@ -107,7 +107,6 @@ class CovGRPOTrainer(GroupFilteringTrainer):
             )
         self.monitor = StepMonitor(
             self.accelerator,
-            temperature=self.temperature,
             sample_every=config.token_sample_every,
             sample_size=config.token_sample_size,
         )
