@@ -174,6 +174,8 @@ def test_claims_of_the_study_have_seeds_enough():
         "search_more",
         "search_long",
         "search_warm",
+        "search_hot_plain",
+        "search_hot",
         "search_probe",
         "search_slow",
         "selection",

@@ -40,6 +40,8 @@ GROUPS = {
     "search_more": "Countdown: narrow doses, clip-higher",
     "search_long": "Countdown: four times as long",
     "search_warm": "Countdown: evaluated at a higher temperature",
+    "search_hot_plain": "Countdown: plain GRPO, rollouts at a higher temperature",
+    "search_hot": "Countdown: KL-Cov and its baseline, rollouts at a higher temperature",
     "search_probe": "Countdown: on-policy, every step probed",
     "selection": "Countdown: which tokens, a hundredth of the gradient",
     "selection_more": "Countdown: other criteria, a hundredth of the gradient",
