@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,6 +99,21 @@ def test_a_job_on_several_gpus_is_launched_by_accelerate():
         one = RunConfig(**(pinned | fields))
         assert Path(executors.launched([one], 4, paths.root())[4]).name == "ddp.yaml"
     assert executors.launched([RunConfig(**pinned)], 1, paths.root()) == [sys.executable, "-m", "repro"]
+
+
+def test_the_job_of_the_most_completions_starts_first_where_no_record_gives_a_length(tmp_path):
+    config = ("profile=gpu", "gpus=1", "trains=True")
+    command = (sys.executable, "-m", "snakemake", "--snakefile", paths.root() / "workflow" / "Snakefile")
+    planned = subprocess.run(
+        [*command, "--directory", tmp_path, "--dry-run", "--config", *config, "--", "train"],
+        env=os.environ | {"REPRO_BUILD": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.findall(r"^rule train_(\w+):(?:\n    .*)*?\n    priority: (\d+)$", planned.stdout, re.MULTILINE)
+    urgency = {name: int(priority) for name, priority in found}
+    assert urgency["grpo"] > urgency["clip_cov"] > urgency["single_clip_two"]
 
 
 @pytest.fixture

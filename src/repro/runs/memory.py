@@ -15,9 +15,9 @@ MOST = 2**31 - 1
 def settle() -> None:
     """Keep what is freed, and what is imported out of garbage collection; numbers stay the same to the bit.
 
-    A step frees its activations and asks for as much again. glibc gives large blocks back to the system at once, and
-    touching new ones took a sixth of the processor time of a run of the embedded testbed. A run's one full collection
-    looked through all of torch, transformers and TRL, a fifth of the shortest runs.
+    A step frees its activations and asks for as much again. glibc gives large blocks back to the system at once, and to
+    touch new ones is work for it every time. A run's one full collection looks through all of torch, transformers and
+    TRL, which shows where a run is short.
     """
     import repro.runs.training  # noqa: F401
 
