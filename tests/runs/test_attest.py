@@ -15,7 +15,7 @@ import pytest
 
 from repro import paths
 from repro.digests import sha256
-from repro.runs import RunConfig, attest, attestations, load, load_or_train, provenance, record, status
+from repro.runs import Run, RunConfig, attest, attestations, load, load_or_train, provenance, record, status
 from repro.runs.profiles import Arm, Profile
 
 PROFILE = Profile(
@@ -230,5 +230,19 @@ def edited_record(folder: Path) -> None:
 def test_a_checkout_of_other_code_than_the_records_is_refused(stale, monkeypatch, tmp_path):
     monkeypatch.setattr(attest, "_elsewhere", lambda *_: SimpleNamespace(code="older"))
     (one, _) = attest.attest(PROFILE, 4, replay=replay, against=tmp_path)
-    assert "has code older, and the record was computed by" in one.difference
+    assert "has code older, which neither computed the record" in one.difference
     assert [status(config) for config in stale] == ["stale"] * 3
+
+
+def test_a_checkout_of_code_that_is_attested_for_the_record_stands_for_it(stale, monkeypatch, tmp_path):
+    config, steps = stale[0], 4
+    old = Run(config, record.find(config).path).provenance["code"]
+    entry = {"arm": config.arm, "kind": config.kind, "old": old, "new": "between"}
+    attestations.add(attest.results_dir(), entry)
+    tables = vars(measured(config, steps))
+    monkeypatch.setattr(attest, "_elsewhere", lambda *_: SimpleNamespace(code="between", **tables))
+    agreed, other_arm = attest.attest(PROFILE, steps, replay=replay, against=tmp_path)
+    assert (agreed.arm, agreed.difference) == (config.arm, "") and "between" in other_arm.difference
+    (written,) = attestations.read(attest.results_dir())
+    assert (written["old"], written["through"], written["replayed"]) == (old, "between", "both")
+    assert status(config) == "current"

@@ -2,7 +2,7 @@
 
 Bits agree between processors of one kind only. On another machine a disagreement may be the machine's; what is
 attested is right on any, because it says of the code that it computed these bits once. Where a record is another
-machine's, a checkout of its code can take its place: both codes then replay it here.
+machine's, a checkout of its code, or of code attested for it, can take its place: both codes then replay it here.
 """
 
 import json
@@ -119,8 +119,10 @@ def _settled(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int, against
     """Compare a replay with its record, or with another code's replay of it, and write an agreement down."""
     code = run.provenance["code"]
     then = run if against is None else _elsewhere(run, steps, against)
-    if against is not None and then.code != code:
-        return Replayed(run.config.arm, (), f"{against} has code {then.code}, and the record was computed by {code}")
+    other = code if against is None else then.code
+    if other != code and not attestations.is_attested(results_dir(), run.config, code, other):
+        reason = f"{against} has code {other}, which neither computed the record, as {code} did, nor is attested for it"
+        return Replayed(run.config.arm, (), reason)
     columns, difference = compare(then, replayed, steps)
     if not difference:
         made = environment(run.config)
@@ -134,6 +136,7 @@ def _settled(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int, against
             "columns": list(columns),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "replayed": "new" if against is None else "both",
+            **({} if other == code else {"through": other}),
             **made,
         }
         attestations.add(results_dir(), entry)

@@ -2,7 +2,8 @@
 
 ``results/attestations.json`` is committed with the code that it speaks of. An entry says of an arm, whatever its seed,
 that replaying the first steps of one of its records under the fingerprint ``new`` gave the bits that the record of
-fingerprint ``old`` has, or, where ``replayed`` says both, that replaying it under ``old`` gave on the same machine.
+fingerprint ``old`` has, or, where ``replayed`` says both, that replaying it under ``old`` gave on the same machine;
+under ``through`` where there is one, which had been attested for the record by then.
 """
 
 import json
