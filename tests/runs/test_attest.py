@@ -228,21 +228,34 @@ def edited_record(folder: Path) -> None:
 
 
 def test_a_checkout_of_other_code_than_the_records_is_refused(stale, monkeypatch, tmp_path):
-    monkeypatch.setattr(attest, "_elsewhere", lambda *_: SimpleNamespace(code="older"))
+    def older(run, steps, checkout):
+        return SimpleNamespace(code="older", **vars(measured(run.config, steps)))
+
+    monkeypatch.setattr(attest, "_elsewhere", older)
     (one, _) = attest.attest(PROFILE, 4, replay=replay, against=tmp_path)
     assert "has code older, which neither computed the record" in one.difference
     assert [status(config) for config in stale] == ["stale"] * 3
 
 
-def test_a_checkout_of_code_that_is_attested_for_the_record_stands_for_it(stale, monkeypatch, tmp_path):
+def test_a_checkout_of_code_that_is_attested_for_the_records_stands_for_them(stale, monkeypatch, tmp_path):
+    """Both codes replay an arm once, whatever code its seeds were recorded with."""
     config, steps = stale[0], 4
-    old = Run(config, record.find(config).path).provenance["code"]
-    entry = {"arm": config.arm, "kind": config.kind, "old": old, "new": "between"}
-    attestations.add(attest.results_dir(), entry)
-    tables = vars(measured(config, steps))
-    monkeypatch.setattr(attest, "_elsewhere", lambda *_: SimpleNamespace(code="between", **tables))
-    agreed, other_arm = attest.attest(PROFILE, steps, replay=replay, against=tmp_path)
-    assert (agreed.arm, agreed.difference) == (config.arm, "") and "between" in other_arm.difference
-    (written,) = attestations.read(attest.results_dir())
-    assert (written["old"], written["through"], written["replayed"]) == (old, "between", "both")
-    assert status(config) == "current"
+    made = record.find(stale[1]).path / "provenance.json"
+    earlier = json.loads(made.read_bytes()) | {"code": "earlier"}
+    made.write_bytes(record._json(earlier | {"checksum": record._checksum(earlier)}))
+    recorded = Run(config, record.find(config).path).provenance["code"]
+    for old in ("earlier", recorded):
+        attestations.add(attest.results_dir(), {"arm": "grpo", "kind": config.kind, "old": old, "new": "between"})
+    asked = []
+
+    def elsewhere(run, steps, checkout):
+        asked.append(run.config.arm)
+        return SimpleNamespace(code="between", **vars(measured(run.config, steps)))
+
+    monkeypatch.setattr(attest, "_elsewhere", elsewhere)
+    *agreed, refused = attest.attest(PROFILE, steps, replay=replay, against=tmp_path)
+    assert asked == ["grpo", "wide"]
+    assert [one.difference for one in agreed] == ["", ""] and "between" in refused.difference
+    written = {one["old"]: (one["through"], one["replayed"]) for one in attestations.read(attest.results_dir())}
+    assert written == dict.fromkeys(("earlier", recorded), ("between", "both"))
+    assert [status(one) for one in stale] == ["current", "current", "stale"]

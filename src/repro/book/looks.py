@@ -130,6 +130,7 @@ _SETTINGS = {
     "_u4": "4 updates a rollout",
     "_long": "trained longer",
     "_warm": "sampled at T = 1",
+    "_hot": "rollouts at T = 1.2",
 }
 
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,18 +75,19 @@ def attest(
     Raises:
         RecordError: the checkout cannot replay a run.
     """
-    waiting = list(_to_replay(profile))
+    waiting = list(_to_replay(profile, alike=against is not None))
     replay = replay or first_steps
     if cores == 1 or len(waiting) < 2:
-        yield from (_settled(run, replay(run.config, steps), steps, against) for run in waiting)
+        for runs in waiting:
+            yield from _settled(runs, replay(runs[0].config, steps), steps, against)
         return
     # Spawned, because torch does not survive a fork; the import of torch is what a process costs.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(cores, len(waiting)), mp_context=context) as pool:
-        jobs = {pool.submit(replay, run.config, steps): run for run in waiting}
+        jobs = {pool.submit(replay, runs[0].config, steps): runs for runs in waiting}
         try:
             for job in as_completed(jobs):
-                yield _settled(jobs[job], job.result(), steps, against)
+                yield from _settled(jobs[job], job.result(), steps, against)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -101,46 +102,52 @@ def first_steps(config: RunConfig, steps: int) -> dict[str, pd.DataFrame]:
     return {table: getattr(trained, table) for table in TABLES}
 
 
-def _to_replay(profile: Profile) -> Iterator[Run]:
-    """A stale record for each arm and each code that it was recorded with."""
+def _to_replay(profile: Profile, *, alike: bool) -> Iterator[list[Run]]:
+    """A stale record for each arm and each code that it was recorded with; those of one arm together where `alike`."""
     device = "cuda" if _has_cuda() else "cpu"
-    seen = set()
+    found: dict[tuple[str, str], Run] = {}
     for config in profile.own.all_configs():
-        found = find(config)
-        if found.status == "stale":
-            run = Run(config, found.path)
-            key = config.kind, run.provenance["code"]
-            if key not in seen and run.provenance["device"] == device:
-                seen.add(key)
-                yield run
+        looked = find(config)
+        if looked.status == "stale":
+            run = Run(config, looked.path)
+            if run.provenance["device"] == device:
+                found.setdefault((config.kind, run.provenance["code"]), run)
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for (kind, code), run in found.items():
+        groups.setdefault((kind,) if alike else (kind, code), []).append(run)
+    yield from groups.values()
 
 
-def _settled(run: Run, replayed: Mapping[str, pd.DataFrame], steps: int, against: Path | None) -> Replayed:
-    """Compare a replay with its record, or with another code's replay of it, and write an agreement down."""
-    code = run.provenance["code"]
+def _settled(
+    runs: Sequence[Run], replayed: Mapping[str, pd.DataFrame], steps: int, against: Path | None
+) -> Iterator[Replayed]:
+    """Compare a replay of the first run with its record, or with another code's replay, and write an agreement down.
+
+    Two codes that agree on a run agree for every record of its arm, by whatever code, that the other one speaks for.
+    """
+    run = runs[0]
     then = run if against is None else _elsewhere(run, steps, against)
-    other = code if against is None else then.code
-    if other != code and not attestations.is_attested(results_dir(), run.config, code, other):
-        reason = f"{against} has code {other}, which neither computed the record, as {code} did, nor is attested for it"
-        return Replayed(run.config.arm, (), reason)
     columns, difference = compare(then, replayed, steps)
-    if not difference:
-        made = environment(run.config)
-        entry = {
-            "arm": run.config.arm,
-            "kind": run.config.kind,
-            "record": run.config.folder,
-            "old": code,
-            "new": made.pop("code"),
-            "steps": min(steps, run.config.max_steps),
-            "columns": list(columns),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "replayed": "new" if against is None else "both",
-            **({} if other == code else {"through": other}),
-            **made,
-        }
-        attestations.add(results_dir(), entry)
-    return Replayed(run.config.arm, columns, difference)
+    for code in (one.provenance["code"] for one in runs):
+        other = code if against is None else then.code
+        if other != code and not attestations.is_attested(results_dir(), run.config, code, other):
+            reason = (
+                f"{against} has code {other}, which neither computed the record, as {code} did, nor is attested for it"
+            )
+            yield Replayed(run.config.arm, (), reason)
+            continue
+        if not difference:
+            how = {"replayed": "new" if against is None else "both"} | ({} if other == code else {"through": other})
+            agreed = {"old": code, "steps": min(steps, run.config.max_steps), "columns": list(columns), **how}
+            attestations.add(results_dir(), agreed | _made(run.config))
+        yield Replayed(run.config.arm, columns, difference)
+
+
+def _made(config: RunConfig) -> dict[str, Any]:
+    """Which run was replayed just now, by what code, when and on which machine."""
+    made = environment(config)
+    made |= {"arm": config.arm, "kind": config.kind, "record": config.folder, "new": made.pop("code")}
+    return made | {"date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _elsewhere(run: Run, steps: int, checkout: Path) -> SimpleNamespace:

@@ -33,6 +33,8 @@ SHOWN = (
 )
 # The primary contrast, trained for longer.
 LONG = ("search_unclipped_long", "search_kl_cov_wide_long")
+# The same with hotter rollouts, and what plain GRPO does with them.
+HOT = ("search_grpo8_hot", "search_unclipped_hot", "search_kl_cov_wide_hot")
 CONTRASTS = (
     ("search_kl_cov_wide", "search_unclipped"),
     ("search_kl_cov", "search_unclipped"),
@@ -80,6 +82,11 @@ def longer(arms: Arms) -> Figure:
     return _curves(arms, LONG)
 
 
+def hotter(arms: Arms) -> Figure:
+    """The same of the arms whose rollouts are sampled at a higher temperature."""
+    return _curves(arms, HOT)
+
+
 @style.styled("y")
 def _curves(arms: Arms, shown: Sequence[str]) -> Figure:
     figure, panels = style.panels(3, 8.4)
@@ -103,6 +110,12 @@ def curves_caption(arms: Arms) -> str:
 def longer_caption(arms: Arms) -> str:
     """Caption of `longer`."""
     return _curves_caption(arms, LONG)
+
+
+def hotter_caption(arms: Arms) -> str:
+    """Caption of `hotter`."""
+    temperature = arms[HOT[-1]][0].config.temperature
+    return f"{_curves_caption(arms, HOT)} Rollouts are sampled at T = {temperature:g}, and so is the entropy's policy."
 
 
 def _curves_caption(arms: Arms, shown: Sequence[str]) -> str:
