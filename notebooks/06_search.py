@@ -14,7 +14,8 @@
 # # Measuring on Countdown
 #
 # The measurements on the second testbed: policies that search aloud for a way to reach a target from four numbers.
-# The gates that plain GRPO had to meet first, the claims again, six criteria of selection at one dose, and longer runs.
+# The gates that plain GRPO had to meet first, the claims again, six criteria of selection at one dose, longer runs, and
+# hotter rollouts.
 #
 # Runs are read from their records. A run that is not recorded yet is trained here first, which takes minutes each.
 
@@ -46,6 +47,8 @@ ids = (
     "search_selection",
     "search_long",
     "search_fresh",
+    "regime_hot",
+    "search_hot",
 )
 entries = [ledger.claim(name) for name in ids]
 names = dict.fromkeys(arm for entry in entries for arm in entry.arms)
@@ -117,6 +120,12 @@ display.show(figures.doses(arms), search_doses_caption=figures.doses_caption(arm
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-long", "caption": "{glue:text}`search_long_caption:s`"}, "image": {"alt": "Three panels against rollouts, entropy, accuracy and length of responses, for GRPO without a clip and KL-Cov, four times as long."}}
 display.show(figures.longer(arms), search_long_caption=figures.longer_caption(arms))
+
+# %% [markdown]
+# ## Hotter rollouts
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-hot", "caption": "{glue:text}`search_hot_caption:s`"}, "image": {"alt": "Three panels against rollouts, entropy, accuracy and length of responses, for plain GRPO, GRPO without a clip and KL-Cov, rollouts at a temperature of 1.2."}}
+display.show(figures.hotter(arms), search_hot_caption=figures.hotter_caption(arms))
 
 # %% [markdown]
 # ## Verdicts

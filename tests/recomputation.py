@@ -152,6 +152,8 @@ def primary() -> Iterator[tuple[str, list[float]]]:
     yield "regime/gate_room", [last(one, "accuracy/pass@64") - last(one, "accuracy/mean") for one in plain.values()]
     yield "search_collapse/search_entropy_twelfth", [entropy_twelfth(record) for record in plain.values()]
     yield "search_law/search_fit_r2", [explained(record) for record in plain.values()]
+    hot = records(arm="search_grpo8_hot", task="countdown")
+    yield "regime_hot/hot_gate_entropy", [float(entropy(record)[1][0]) for record in hot.values()]
     if probe := records(planned=True, arm="search_probe", task="countdown"):
         yield "search_covariance/search_curves_alike", [curves_alike(record) for record in probe.values()]
     yield "search_fixes/search_kl_accuracy", added(kl_cov, unclipped)
@@ -180,6 +182,8 @@ def ratios() -> Iterator[tuple[str, list[float]]]:
         yield subclaim, entropy_gaps(chosen, random)
     kl_cov, unclipped = (records(arm=f"search_{arm}_long", task="countdown") for arm in ("kl_cov_wide", "unclipped"))
     yield "search_long/long_entropy", entropy_gaps(kl_cov, unclipped)
+    kl_cov, unclipped = (records(arm=f"search_{arm}_hot", task="countdown") for arm in ("kl_cov_wide", "unclipped"))
+    yield "search_hot/hot_entropy", entropy_gaps(kl_cov, unclipped)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 # Bytes: of a page, and of everything but the pages of the notebooks.
-PAGE_LIMIT, SITE_LIMIT = 1_500_000, 8_000_000
+PAGE_LIMIT, SITE_LIMIT = 1_500_000, 8_500_000
 NAMED = 8
 
 
