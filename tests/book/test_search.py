@@ -19,6 +19,7 @@ ARMS = dict.fromkeys(
     [
         *figures.SHOWN,
         *figures.LONG,
+        *figures.HOT,
         *figures.SELECTORS,
         *(arm for pair in (*figures.CONTRASTS, *figures.DOSES.values(), *figures.FRESH) for arm in pair),
         "grpo8",
@@ -145,6 +146,15 @@ def test_longer_runs_have_a_figure_of_their_own(arms):
     fewer = arms | {figures.LONG[0]: arms[figures.LONG[0]][:3]}
     assert "n = 3 to 4 seeds on 3 base policies" in figures.longer_caption(fewer)
     assert looks.name(figures.LONG[1]) == "KL-Cov, wide, trained longer, Countdown"
+
+
+def test_hotter_rollouts_have_a_figure_that_names_their_temperature(arms):
+    labels = [text.get_text() for text in figures.hotter(arms).legends[0].get_texts()]
+    assert labels == ["GRPO", "GRPO, no clip", "KL-Cov"]
+    last = arms[figures.HOT[-1]]
+    hot = arms | {figures.HOT[-1]: [replace(run, config=run.config.replace(temperature=1.2)) for run in last]}
+    assert figures.hotter_caption(hot).endswith("Rollouts are sampled at T = 1.2, and so is the entropy's policy.")
+    assert looks.name(figures.HOT[0]) == "GRPO, rollouts at T = 1.2, Countdown"
 
 
 def test_runs_stand_at_their_dose_and_ruined_ones_are_counted(arms):
