@@ -116,13 +116,10 @@ display.show(figures.fresh(arms), search_fresh_caption=figures.fresh_caption(arm
 display.show(figures.doses(arms), search_doses_caption=figures.doses_caption(arms))
 
 # %% [markdown]
-# ## Training that goes on
+# ## Training that goes on, and hotter rollouts
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-long", "caption": "{glue:text}`search_long_caption:s`"}, "image": {"alt": "Three panels against rollouts, entropy, accuracy and length of responses, for GRPO without a clip and KL-Cov, four times as long."}}
 display.show(figures.longer(arms), search_long_caption=figures.longer_caption(arms))
-
-# %% [markdown]
-# ## Hotter rollouts
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-search-hot", "caption": "{glue:text}`search_hot_caption:s`"}, "image": {"alt": "Three panels against rollouts, entropy, accuracy and length of responses, for plain GRPO, GRPO without a clip and KL-Cov, rollouts at a temperature of 1.2."}}
 display.show(figures.hotter(arms), search_hot_caption=figures.hotter_caption(arms))
@@ -130,7 +127,8 @@ display.show(figures.hotter(arms), search_hot_caption=figures.hotter_caption(arm
 # %% [markdown]
 # ## Verdicts
 #
-# The gates were written before plain GRPO was run on the bases, and everything else before any other arm.
+# The gates were written before plain GRPO was run on the bases, and everything else before any other arm. The book's prose takes
+# its numbers from the cell after the tables.
 
 # %%
 findings = {entry.id: claims.measure(entry, runs) for entry in entries}
@@ -141,9 +139,6 @@ for entry in entries:
     css = "with-range" if entry.kind == claims.Kind.CLAIM else "with-prediction"
     shown = claims.table(entry, findings[entry.id], studies)
     display.table(shown, css=f"verdicts {css}")
-
-# %% [markdown]
-# The book's prose takes its numbers from here.
 
 # %% tags=["hide-input"]
 display.glue(
