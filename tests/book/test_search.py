@@ -151,8 +151,9 @@ def test_longer_runs_have_a_figure_of_their_own(arms):
 def test_hotter_rollouts_have_a_figure_that_names_their_temperature(arms):
     labels = [text.get_text() for text in figures.hotter(arms).legends[0].get_texts()]
     assert labels == ["GRPO", "GRPO, no clip", "KL-Cov"]
-    last = arms[figures.HOT[-1]]
-    hot = arms | {figures.HOT[-1]: [replace(run, config=run.config.replace(temperature=1.2)) for run in last]}
+    first, *others = figures.HOT
+    runs = [replace(run, config=run.config.replace(temperature=1.2)) for run in arms[first]]
+    hot = arms | {first: runs} | {arm: [] for arm in others}
     assert figures.hotter_caption(hot).endswith("Rollouts are sampled at T = 1.2, and so is the entropy's policy.")
     assert looks.name(figures.HOT[0]) == "GRPO, rollouts at T = 1.2, Countdown"
 

@@ -114,7 +114,7 @@ def longer_caption(arms: Arms) -> str:
 
 def hotter_caption(arms: Arms) -> str:
     """Caption of `hotter`."""
-    temperature = arms[HOT[-1]][0].config.temperature
+    temperature = next(filter(None, map(arms.get, HOT)))[0].config.temperature
     return f"{_curves_caption(arms, HOT)} Rollouts are sampled at T = {temperature:g}, and so is the entropy's policy."
 
 
