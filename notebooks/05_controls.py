@@ -55,7 +55,7 @@ for run in runs["kl_cov"] + runs["grpo8"]:
     sampled = run.tokens.groupby("step")["sequence"].nunique()
     assert (sampled == sequences // run.config.updates_per_rollout).all(), run.name
 # Tossed coins are right half of the time, whatever the policy does.
-for run in runs["random_unclipped"]:
+for run in runs[figures.RANDOM]:
     assert abs(run.metrics["reward"].mean() - 0.5) < 0.1, run.name
 
 # %% [markdown]
@@ -72,18 +72,12 @@ display.show(
 # %% [markdown]
 # ## Which tokens?
 #
-# What KL-Cov selects during training, and the same penalty on tokens that other rules choose.
+# What KL-Cov selects during training.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-selected", "caption": "{glue:text}`selected_caption:s`"}, "image": {"alt": "Two panels against steps: share of the selected tokens with a positive advantage, and with a probability under 0.1."}}
 display.show(
     figures.selected(runs),
     selected_caption=figures.selected_caption(runs),
-)
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-tokens", "caption": "{glue:text}`tokens_caption:s`"}, "image": {"alt": "Two panels of dots by rule of choosing tokens: entropy and accuracy."}}
-display.show(
-    figures.tokens(runs),
-    tokens_caption=figures.tokens_caption(runs),
 )
 
 # %% [markdown]
@@ -117,7 +111,7 @@ display.show(
 # %% [markdown]
 # ## Random rewards
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-random", "caption": "{glue:text}`random_rewards_caption:s`"}, "image": {"alt": "Two panels against steps: entropy and accuracy under random rewards for three clip ranges."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-random", "caption": "{glue:text}`random_rewards_caption:s`"}, "image": {"alt": "Two panels against steps: entropy and accuracy under random rewards."}}
 display.show(
     figures.random_rewards(runs),
     random_rewards_caption=figures.random_rewards_caption(runs),
@@ -143,7 +137,7 @@ display.show(
 # %% [markdown]
 # ## Where kept entropy pays
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-pays", "caption": "{glue:text}`pays_caption:s`"}, "image": {"alt": "Two panels of dots: accuracy that clip-higher, Clip-Cov and KL-Cov add to GRPO, with something to explore and with a single strategy."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-pays", "caption": "{glue:text}`pays_caption:s`"}, "image": {"alt": "Two panels of dots: accuracy that KL-Cov adds to GRPO without a clip and to plain GRPO, with something to explore and with a single strategy."}}
 display.show(
     figures.pays(findings["exploration"]),
     pays_caption=figures.pays_caption(findings["exploration"]),
@@ -172,7 +166,7 @@ for claim in questions:
 display.glue(
     profile=profile,
     rollouts=measures.common_rollout(everything),
-    steps=measures.common_steps(runs["kl_cov"] + runs["tokens_random"]),
+    steps=measures.common_steps(runs["kl_cov"] + runs["kl_cov_clip_20"]),
     **measures.describe({arm: runs[arm] for arm in figures.LEVEL_ARMS}),
 )
 

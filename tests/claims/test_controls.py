@@ -304,12 +304,12 @@ def circles(axes) -> list[float]:
 
 
 def test_dots_are_the_levels_of_the_runs(runs):
-    entropy, accuracy = figures.tokens(runs).axes
-    found = [curves.end_level(run, "entropy", WINDOW, 160) for arm in figures.RULES for run in runs[arm]]
+    _, entropy, accuracy = figures.scope(runs).axes
+    found = [curves.end_level(run, "entropy", WINDOW, 160) for arm in figures.SCOPES for run in runs[arm]]
     assert circles(entropy) == pytest.approx(sorted(found))
-    assert circles(accuracy) == pytest.approx(sorted([60, 61, 62] * len(figures.RULES)))
+    assert circles(accuracy) == pytest.approx(sorted([60, 61, 62] * len(figures.SCOPES)))
     labels = [label.get_text() for label in entropy.get_yticklabels()]
-    assert labels == list(figures.RULES.values())
+    assert labels[0] == "rollout" and labels[1].endswith("sequences")
     # The first label is at the top.
     assert entropy.get_ylim()[0] > entropy.get_ylim()[1]
 
@@ -338,6 +338,7 @@ def test_the_failure_map_says_what_is_refused_and_how_runs_end(runs):
     texts = {(round(text.get_position()[0]), round(text.get_position()[1])): text.get_text() for text in axes.texts}
     assert len(texts) == 12
     assert texts[0, 2] == "refused:\nno effect"
+    assert texts[2, 0] == "not run"
     endings = figures.ending_table(runs)
     cell = endings[(endings["method"] == "KL-Cov") & (endings["updates"] == 8)]
     words = "\n".join(f"{one} {(cell['ending'] == one).sum()}/3" for one in Ending if (cell["ending"] == one).any())
@@ -357,7 +358,7 @@ def test_what_pays_is_drawn_from_the_findings(questions, runs):
 
 @pytest.mark.parametrize(
     "name",
-    ["clip_grid", "selected", "tokens", "scope", "overlap", "failure_map", "random_rewards", "plane", "tracking"],
+    ["clip_grid", "selected", "scope", "overlap", "failure_map", "random_rewards", "plane", "tracking"],
 )
 def test_figures_are_narrow_and_captions_say_n(runs, name):
     figure = getattr(figures, name)(runs)
@@ -371,5 +372,5 @@ def test_figures_are_narrow_and_captions_say_n(runs, name):
 
 def test_one_seed_has_no_interval(runs):
     one = {arm: group[:1] for arm, group in runs.items()}
-    assert "n = 1 seed an arm" in figures.tokens_caption(one)
-    assert not figures.tokens(one).axes[0].collections
+    assert "n = 1 seed an arm" in figures.scope_caption(one)
+    assert not figures.scope(one).axes[0].collections

@@ -113,7 +113,7 @@ def test_the_job_of_the_most_completions_starts_first_where_no_record_gives_a_le
     )
     found = re.findall(r"^rule train_(\w+):(?:\n    .*)*?\n    priority: (\d+)$", planned.stdout, re.MULTILINE)
     urgency = {name: int(priority) for name, priority in found}
-    assert urgency["grpo"] > urgency["clip_cov"] > urgency["single_clip_two"]
+    assert urgency["grpo"] > urgency["clip_cov"] > urgency["single_kl_cov"]
 
 
 @pytest.fixture

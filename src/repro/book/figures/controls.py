@@ -32,28 +32,18 @@ CLIPS = {
     "ratio in [0, 2]": ("clip_two", "kl_cov_clip_two"),
     "none": ("unclipped", "kl_cov"),
 }
-RULES = {
-    "kl_cov": "top covariance\n(KL-Cov)",
-    "tokens_negative": "the same,\nfailing only",
-    "tokens_rare": "rarest of\nfailing",
-    "tokens_positive": "top covariance,\nsuccessful",
-    "tokens_random": "random",
-    "unclipped": "no penalty",
-}
-SCOPES = ("kl_cov", "scope_step", "scope_micro_4")
+SCOPES = ("kl_cov", "scope_micro_4")
 UPDATES = (1, 2, 4, 8)
 METHODS = {
     "GRPO": ("grpo_u1", "grpo_u2", None, "grpo8"),
-    "Clip-Cov": (None, "clip_cov_u2", None, "clip_cov"),
+    "Clip-Cov": (None, None, None, "clip_cov"),
     "KL-Cov": (None, "kl_cov_u2", "kl_cov_u4", "kl_cov"),
 }
+REFUSED = ("KL-Cov", 1)
+"""What the trainer refuses: the penalty has no gradient in a first update."""
 CLIP_ARMS = [arm for pair in CLIPS.values() for arm in pair]
 MAP_ARMS = [arm for arms in METHODS.values() for arm in arms if arm]
-RANDOM = {
-    "random_symmetric": "clip 0.2",
-    "random_high": "clip 0.2 and 0.28",
-    "random_unclipped": "no clip",
-}
+RANDOM = "random_symmetric"
 UNCONTROLLED = ("grpo8", "clip_higher", "clip_cov", "kl_cov", "unclipped")
 # Each controller's name and look, and its arms by target.
 _TO_TARGET = replace(looks.METHODS["kl_cov"], marker="o")
@@ -63,14 +53,12 @@ CONTROLLERS = {
 }
 FIXES = {
     "kl_cov": "KL-Cov\nminus no clip",
-    "clip_cov": "Clip-Cov\nminus [0, 2]",
     "kl_cov_plain": "KL-Cov\nminus GRPO",
-    "clip_cov_plain": "Clip-Cov\nminus GRPO",
 }
 PLANE_ARMS = [*UNCONTROLLED, *(arm for arms in CONTROLLERS.values() for arm in arms)]
-ARMS = list(dict.fromkeys([*CLIP_ARMS, *RULES, *SCOPES, *MAP_ARMS, *RANDOM, *PLANE_ARMS]))
+ARMS = list(dict.fromkeys([*CLIP_ARMS, *SCOPES, *MAP_ARMS, RANDOM, *PLANE_ARMS]))
 """All arms whose runs the figures take."""
-LEVEL_ARMS = list(dict.fromkeys([*CLIP_ARMS, *RULES, *SCOPES, *RANDOM]))
+LEVEL_ARMS = list(dict.fromkeys([*CLIP_ARMS, *SCOPES, RANDOM]))
 """Arms with 8 updates per rollout and one base policy, whose levels can stand beside each other."""
 
 _ENDING_COLOURS = {Ending.COLLAPSES: PALETTE[0], Ending.HOLDS: PALETTE[2], Ending.EXPLODES: PALETTE[3]}
@@ -167,27 +155,10 @@ def selected_caption(runs: Arms) -> str:
 
 
 @style.styled("x")
-def tokens(runs: Arms) -> Figure:
-    """Entropy and accuracy by the rule that chooses the tokens of KL-Cov's penalty."""
-    figure, both = style.panels(2, 7.2)
-    for axes, (quantity, title) in zip(both, _QUANTITIES, strict=True):
-        _rows(axes, title, RULES.values(), _levels(runs, RULES, quantity))
-    return figure
-
-
-def tokens_caption(runs: Arms) -> str:
-    """Caption of `tokens`, with n and the interval."""
-    return (
-        "Entropy (entropy/response_mean) and validation accuracy (mean@k) with the same penalty on as many tokens, "
-        f"chosen by different rules, and without a penalty, {_moment(runs, RULES)}. {_marks(runs, RULES)}"
-    )
-
-
-@style.styled("x")
 def scope(runs: Arms) -> Figure:
     """Fraction selected, entropy and accuracy by the pool in which the top covariances are taken."""
     figure, [share, *others] = style.panels(3, 7.6)
-    labels = ["rollout", "optimizer step", _sequences(_micro_size(runs))]
+    labels = ["rollout", _sequences(_micro_size(runs))]
     share.axvline(100 * _fraction(runs["kl_cov"][0]), **style.GUIDE)
     fractions = {arm: [100 * float(run.metrics["selected/fraction"].mean()) for run in runs[arm]] for arm in SCOPES}
     _rows(share, "Tokens selected (%)", labels, fractions)
@@ -209,7 +180,7 @@ def _sequences(number: int) -> str:
 def scope_caption(runs: Arms) -> str:
     """Caption of `scope`, with n and the interval."""
     return (
-        "KL-Cov with its tokens taken as the top of a rollout, of an optimizer step, and of micro-batches of "
+        "KL-Cov with its tokens taken as the top of a rollout, and of micro-batches of "
         f"{_sequences(_micro_size(runs))}: per cent of the tokens selected (mean over training; dotted: the nominal "
         f"{100 * _fraction(runs['kl_cov'][0]):g} %), entropy (entropy/response_mean) and validation accuracy (mean@k), "
         f"the latter two {_moment(runs, SCOPES)}. {_marks(runs, SCOPES)}"
@@ -287,7 +258,8 @@ def failure_map(runs: Arms) -> Figure:
         for column, updates in enumerate(UPDATES):
             cell = table[(table["method"] == method) & (table["updates"] == updates)]
             counts = cell["ending"].value_counts()
-            colour, text = "0.85", "refused:\nno effect"
+            refused = (method, updates) == REFUSED
+            colour, text = "0.85", "refused:\nno effect" if refused else "not run"
             if len(cell):
                 colour = _ENDING_COLOURS[counts.idxmax()]
                 words = [f"{one} {counts[one]}/{len(cell)}" for one in Ending if one in counts.index]
@@ -317,16 +289,14 @@ def failure_map_caption(runs: Arms) -> str:
 
 @style.styled("y")
 def random_rewards(runs: Arms) -> Figure:
-    """Entropy and accuracy under random rewards by clip range."""
+    """Entropy and accuracy under random rewards."""
     figure, both = style.panels(2, 6.2)
     for axes, (quantity, title) in zip(both, _QUANTITIES, strict=True):
-        for (arm, label), method in zip(RANDOM.items(), ("grpo8", "clip_higher", "unclipped"), strict=True):
-            table = curves(runs[arm], quantity)
-            table[quantity] *= 100 if quantity == "accuracy" else 1
-            style.draw_runs(axes, table, quantity, looks.look(method).colour, label, looks.look(method).line)
+        table = curves(runs[RANDOM], quantity)
+        table[quantity] *= 100 if quantity == "accuracy" else 1
+        style.draw_runs(axes, table, quantity, looks.look("grpo8").colour)
         axes.set_title(title)
     style.stacked(both, "Optimizer step")
-    style.legend_below(figure, both[0], 3)
     return figure
 
 
@@ -334,7 +304,7 @@ def random_rewards_caption(runs: Arms) -> str:
     """Caption of `random_rewards`, with n and the band."""
     return (
         "Entropy (entropy/response_mean, by rollout) and validation accuracy (mean@k) while training on rewards that "
-        f"are tossed coins, by the range of PPO's clip. {style.sampling(runs['random_symmetric'])}"
+        f"are tossed coins, with PPO's symmetric clip. {style.sampling(runs[RANDOM])}"
     )
 
 
@@ -407,7 +377,7 @@ def tracking_caption(runs: Arms) -> str:
 
 @style.styled("x")
 def pays(findings: Sequence[Finding]) -> Figure:
-    """Accuracy that each fix adds to its baselines, with something to explore and with a single strategy.
+    """Accuracy that KL-Cov adds to its baselines, with something to explore and with a single strategy.
 
     Args:
         findings: of the question `exploration`, whose sub-claims are named by mixture and contrast.
@@ -434,7 +404,7 @@ def pays_caption(findings: Sequence[Finding]) -> str:
     """Caption of `pays`, with n and the interval."""
     n, window = min(finding.n for finding in findings), load_ledger().argument("exploration", "window")
     return (
-        f"Validation accuracy (mean@k, mean over the last {style.part(window)} of training) of each method less a "
+        f"Validation accuracy (mean@k, mean over the last {style.part(window)} of training) of KL-Cov less a "
         "baseline's with the same seed, in percentage points, on a base policy whose best strategy is rare and at "
         f"first poor and on one with a single strategy. Circles: {style.seeds(n)}; diamonds: means; "
         f"{style.interval(n, 'lines')}."
