@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from repro import paths
 from repro.book import drawing, exhibits, looks
 from repro.book.figures import fixes
+from repro.runs.profiles import load_profile
 
 
 @pytest.fixture
@@ -111,6 +112,13 @@ def test_arms_are_named_for_readers():
     }
     assert shown <= known
     assert all(looks.name(arm) != arm for arm in shown)
+
+
+@pytest.mark.parametrize("arm", ["scope_micro_4", "scope_micro_16"])
+def test_an_arm_that_selects_within_micro_batches_is_named_by_their_size(arm):
+    config = load_profile("cpu").configs(arm)[0]
+    size = config.prompts_per_rollout * config.num_generations // config.steps_per_generation
+    assert looks.name(arm) == f"KL-Cov, top of {size} sequences"
 
 
 def test_the_sheet_has_every_hue_in_both_themes():

@@ -32,7 +32,8 @@ CLIPS = {
     "ratio in [0, 2]": ("clip_two", "kl_cov_clip_two"),
     "none": ("unclipped", "kl_cov"),
 }
-SCOPES = ("kl_cov", "scope_micro_4")
+MICRO_SCOPES = ("scope_micro_4", "scope_micro_16")
+SCOPES = ("kl_cov", *MICRO_SCOPES)
 UPDATES = (1, 2, 4, 8)
 METHODS = {
     "GRPO": ("grpo_u1", "grpo_u2", None, "grpo8"),
@@ -158,7 +159,7 @@ def selected_caption(runs: Arms) -> str:
 def scope(runs: Arms) -> Figure:
     """Fraction selected, entropy and accuracy by the pool in which the top covariances are taken."""
     figure, [share, *others] = style.panels(3, 7.6)
-    labels = ["rollout", _sequences(_micro_size(runs))]
+    labels = ["rollout", *(_sequences(size) for size in _micro_sizes(runs))]
     share.axvline(100 * _fraction(runs["kl_cov"][0]), **style.GUIDE)
     fractions = {arm: [100 * float(run.metrics["selected/fraction"].mean()) for run in runs[arm]] for arm in SCOPES}
     _rows(share, "Tokens selected (%)", labels, fractions)
@@ -167,10 +168,10 @@ def scope(runs: Arms) -> Figure:
     return figure
 
 
-def _micro_size(runs: Arms) -> int:
-    """Sequences in a micro-batch of the arm that selects within one."""
-    config = runs[SCOPES[-1]][0].config
-    return config.prompts_per_rollout * config.num_generations // config.steps_per_generation
+def _micro_sizes(runs: Arms) -> list[int]:
+    """Sequences in a micro-batch of each arm that selects within one."""
+    configs = (runs[arm][0].config for arm in MICRO_SCOPES)
+    return [one.prompts_per_rollout * one.num_generations // one.steps_per_generation for one in configs]
 
 
 def _sequences(number: int) -> str:
@@ -179,9 +180,10 @@ def _sequences(number: int) -> str:
 
 def scope_caption(runs: Arms) -> str:
     """Caption of `scope`, with n and the interval."""
+    sizes = " and ".join(map(str, _micro_sizes(runs)))
     return (
-        "KL-Cov with its tokens taken as the top of a rollout, and of micro-batches of "
-        f"{_sequences(_micro_size(runs))}: per cent of the tokens selected (mean over training; dotted: the nominal "
+        f"KL-Cov with its tokens taken as the top of a rollout, and of micro-batches of {sizes} sequences: "
+        "per cent of the tokens selected (mean over training; dotted: the nominal "
         f"{100 * _fraction(runs['kl_cov'][0]):g} %), entropy (entropy/response_mean) and validation accuracy (mean@k), "
         f"the latter two {_moment(runs, SCOPES)}. {_marks(runs, SCOPES)}"
     )
@@ -402,10 +404,10 @@ def pays(findings: Sequence[Finding]) -> Figure:
 
 def pays_caption(findings: Sequence[Finding]) -> str:
     """Caption of `pays`, with n and the interval."""
-    n, window = min(finding.n for finding in findings), load_ledger().argument("exploration", "window")
+    counts, window = [finding.n for finding in findings], load_ledger().argument("exploration", "window")
     return (
         f"Validation accuracy (mean@k, mean over the last {style.part(window)} of training) of KL-Cov less a "
         "baseline's with the same seed, in percentage points, on a base policy whose best strategy is rare and at "
-        f"first poor and on one with a single strategy. Circles: {style.seeds(n)}; diamonds: means; "
-        f"{style.interval(n, 'lines')}."
+        f"first poor and on one with a single strategy. Circles: {style.seeds(*counts)}; diamonds: means; "
+        f"{style.interval(min(counts), 'lines')}."
     )
