@@ -218,6 +218,25 @@ def test_orphaned_run_is_waited_for(reproduced):
     assert reproduced.trainings() == ["1"]
 
 
+def test_a_terminated_call_ends_what_it_started(reproduced):
+    found = records(reproduced)
+    os.rename(found["1"], reproduced.control / "terminated")
+    (reproduced.control / "hang-1").touch()
+    (reproduced.control / "process-1").unlink()
+    process = reproduced.start("reproduce", "--profile", "tiny")
+    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    training = int((reproduced.control / "process-1").read_text())
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.endswith("interrupted; what is done is kept, call again to go on\n")
+    assert not runs(training)
+    (reproduced.control / "hang-1").unlink()
+    again = reproduced.repro("reproduce", "--profile", "tiny")
+    assert again.returncode == 0, again.stderr
+    assert reproduced.trainings() == ["1", "1"]
+
+
 def test_two_calls_at_once(reproduced):
     found = records(reproduced)
     os.rename(found["1"], reproduced.control / "held")

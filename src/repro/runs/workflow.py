@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from repro.errors import RecordError, ReproError
 from repro.paths import build_dir, checkout, results_dir, runs_dir
@@ -23,6 +25,8 @@ from repro.runs.record import Found, Run, find, set_aside
 Target = Literal["train", "book", "reproduce"]
 
 LOG_LINES = 15
+# Seconds that Snakemake has to end after an interruption.
+GRACE = 30
 # Of the runs that lack a record, so many are named.
 NAMED = 5
 
@@ -220,15 +224,39 @@ def _run(command: Sequence[str], seconds: float | None, **settings: Any) -> int:
     """Run a command, for so long at most, and return its status: 0 too where its time was up."""
     # Where it may be stopped, in a session of its own: all of its jobs go with it. A run cut short leaves no record.
     limited = seconds is not None
-    with subprocess.Popen(command, start_new_session=limited, **settings) as process:
+    with subprocess.Popen(command, start_new_session=limited, **settings) as process, _terminated_with(process):
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
             return 0
+        except KeyboardInterrupt:
+            # What it started has got the signal too; nobody should find the prompt back before that is gone.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+            raise
         finally:
             if limited:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _terminated_with(process: subprocess.Popen) -> Iterator[None]:
+    """Make SIGTERM, which reaches one process alone, end all that this one started, as Ctrl-C does in a terminal."""
+
+    def end(*_: object) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            started = psutil.Process(process.pid)
+            for one in [started, *started.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _environment(build: Path, where: Sequence[str]) -> dict[str, str]:
