@@ -1,13 +1,15 @@
 """How long runs will take, by how long recorded ones took: measured rates, and nothing where none was measured.
 
-A rate is seconds a completion, of training and of evaluation apart, over the records of one base policy, task and kind
-of device. Where some of these are of the run's own arm, they alone count.
+A rate is seconds a completion, of training and of evaluation apart: the median over the records of one base policy,
+task and kind of device, and of one pace where some have it. A median, because other work on a machine made some records
+take several times as long as others of the same kind.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from repro.paths import results_dir, runs_dir
@@ -32,12 +34,25 @@ def work(config: RunConfig) -> Work:
     return Work(trained, samples * config.eval_prompts)
 
 
+class Pace(NamedTuple):
+    """What else a completion's cost depends on: in how small parts it is learned from, and what is measured beside."""
+
+    steps_per_generation: int
+    gradient_accumulation_steps: int
+    probe_every: int
+
+
+def pace(config: RunConfig) -> Pace:
+    """The pace of a run."""
+    return Pace(*(getattr(config, name) for name in Pace._fields))
+
+
 class Record(NamedTuple):
     """What a record says of its speed: its work, and the seconds that each part took."""
 
     base: str
     task: str
-    arm: str
+    pace: Pace
     device: str
     device_name: str
     work: Work
@@ -67,24 +82,21 @@ def records(folders: Iterable[Path] | None = None) -> list[Record]:
                 speed = (made["device"], made["device_name"], work(config), training, timing["evaluation"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            found.append(Record(config.base, config.task, config.arm, *speed))
+            found.append(Record(config.base, config.task, pace(config), *speed))
     return found
 
 
 def estimate(config: RunConfig, device: str, known: Iterable[Record]) -> Estimate | None:
-    """How long a run takes on ``cpu`` or ``cuda``; None where no record is of its base policy and task there.
-
-    The rate is that of all records together, so that the sum over many runs is right and not each one alone.
-    """
+    """How long a run takes on ``cpu`` or ``cuda``; None where no record is of its base policy and task there."""
     kind = (config.base, config.task, device)
     alike = [one for one in known if (one.base, one.task, one.device) == kind]
-    alike = [one for one in alike if one.arm == config.arm] or alike
+    alike = [one for one in alike if one.pace == pace(config)] or alike
     if not alike:
         return None
     mine = work(config)
     rates = (
-        sum(one.training for one in alike) / sum(one.work.trained for one in alike),
-        sum(one.evaluation for one in alike) / sum(one.work.evaluated for one in alike),
+        median(one.training / one.work.trained for one in alike),
+        median(one.evaluation / one.work.evaluated for one in alike),
     )
     names = sorted({one.device_name for one in alike})
     return Estimate(mine.trained * rates[0] + mine.evaluated * rates[1], ", ".join(names), len(alike))
