@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Train what this machine has no record of, build the book, and compare with the repository's records."""
-    from repro.claims import compare, measure_profile, read_verdicts
+    from repro.claims import answered, compare, measure_profile, read_verdicts
     from repro.runs.record import find
 
     if arguments.dry_run:
@@ -43,7 +43,12 @@ def reproduce(arguments: argparse.Namespace) -> None:
     profile = load_profile(arguments.profile).own
     recorded = [find(config, made=False).status for config in profile.all_configs()]
     if set(recorded) == {"current"}:
-        _print_comparison(compare(measure_profile(profile.name, made=False), read_verdicts(profile.name)), "made here")
+        # Runs that the profile only shows were not made here.
+        own = {claim.id for claim in answered(profile)}
+        made = [one for one in read_verdicts(profile.name) if one.claim in own]
+        found = compare(measure_profile(profile.name, made=False), made)
+        _print_comparison(found, "made here", found.apart)
+        print(f"`python -m repro compare --profile {profile.name}` lists them all")
     elif set(recorded) != {"missing"}:
         count = f"{recorded.count('current')} of {len(recorded)}"
         print(f"results/ has current records of {count} runs, too few to compare with")
@@ -272,13 +277,15 @@ def compare(arguments: argparse.Namespace) -> int:
     else:
         there = read_verdicts(profile, arguments.other)
         found, name = compare_studies(measure_profile(profile, made=False), there), str(arguments.other)
-    _print_comparison(found, name)
+    _print_comparison(found, name, found.rows)
     return int(bool(found.clear))
 
 
-def _print_comparison(found: Any, name: str) -> None:
-    table = found.table("recorded", name)
-    _print_table([tuple(table.columns), *table.itertuples(index=False)])
+def _print_comparison(found: Any, name: str, rows: Sequence[Any]) -> None:
+    """Some of the rows of a comparison, and its summary."""
+    if rows:
+        table = found.table("recorded", name, rows)
+        _print_table([tuple(table.columns), *table.itertuples(index=False)])
     print(found.summary())
 
 

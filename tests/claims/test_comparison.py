@@ -169,6 +169,26 @@ def test_compare_sets_studies_side_by_side(measured, capsys, tmp_path):
     assert "no verdicts for profile 'smoke'" in capsys.readouterr().err
 
 
+def test_reproduce_ends_with_what_differs_of_the_claims_whose_runs_were_made_here(measured, monkeypatch, capsys):
+    claim = type("Claim", (), {"id": "claim"})
+    monkeypatch.setattr("repro.claims.answered", lambda profile: [claim])
+    monkeypatch.setattr("repro.cli._make", lambda target, arguments: None)
+    monkeypatch.setattr("repro.runs.record.find", lambda config, made: type("Found", (), {"status": "current"}))
+    made = [finding(), dataclasses.replace(finding(), claim="shown")]
+    monkeypatch.setattr("repro.claims.read_verdicts", lambda profile: made)
+    measured["recorded"] = list(made)
+    assert main(["reproduce", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "1 sub-claims: 1 the same in both, 0 without an interval in one of them, and 0 compared at 95 %, of which 0 "
+        "differ, where 0.0 would by chance. Allowing for so many, none differs.",
+        "`python -m repro compare --profile smoke` lists them all",
+    ]
+    made[0] = finding((0.9, 1.0001, 1.1))
+    assert main(["reproduce", "--profile", "smoke"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Sub-claim") and lines[1].endswith("clearly not") and len(lines) == 4
+
+
 def test_a_check_judges_the_repositorys_records_and_writes_nothing(measured, build, capsys):
     assert main(["verdicts", "--profile", "cpu", "--check"]) == 1
     assert "collapse.entropy_twelfth: recorded reproduced, computed nothing" in capsys.readouterr().err

@@ -92,8 +92,8 @@ class Comparisons:
             f"chance. Allowing for so many, {', '.join(clear) or 'none'} {'differ' if len(clear) > 1 else 'differs'}."
         )
 
-    def table(self, first: str, second: str) -> pd.DataFrame:
-        """A row per sub-claim to show, with the names of the two studies over their columns."""
+    def table(self, first: str, second: str, rows: Sequence[Comparison] | None = None) -> pd.DataFrame:
+        """A row per sub-claim to show, all or some, with the names of the two studies over their columns."""
         return pd.DataFrame(
             [
                 {
@@ -103,7 +103,7 @@ class Comparisons:
                     "Difference": spell_interval(*one.difference[:3], one.first.unit) if one.difference else "",
                     "Compatible": one.word,
                 }
-                for one in self.rows
+                for one in (self.rows if rows is None else rows)
             ]
         )
 
