@@ -50,14 +50,14 @@ def test_every_number_is_a_findings(findings):
     assert rows[2].endswith(
         "| Entropy consumed in the first 1/12 of training | 73 % | 76 % (75 to 78 %) | reproduced | 4 reproduced |"
     )
-    assert "Does kept entropy pay? underpowered (primary); others: 4 as predicted, 1 not as predicted" in " ".join(
+    assert "Does kept entropy pay? underpowered (primary); others: 2 as predicted, 1 not as predicted" in " ".join(
         text.split()
     )
     # The difference is -19.1 points (-25.1 to -13.1), which is a loss.
     assert "costs 19.1 points (13.1 to 25.1 points)" in " ".join(text.split())
     # The interval that reaches furthest is REINFORCE++'s a: -0.0498.
     assert "share a and b to within 5 %" in " ".join(text.split())
-    assert "From profile `cpu`, 207 runs, 2 to 4 seeds an arm, 95 % intervals" in text
+    assert "From profile `cpu`, 169 runs, 2 to 4 seeds an arm, 95 % intervals" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 120
     moved = section("cpu", changed(findings, "entropy_twelfth", estimate=0.5, verdict=Verdict.UNDERPOWERED))
     assert "50 % (75 to 78 %) of the entropy" in moved
