@@ -166,7 +166,7 @@ def test_no_page_has_a_serious_barrier(visit, pages, theme):
         only = {"rules": {rule: {"enabled": False} for rule in THEME_RULES}}
         if theme == "dark":
             only = {"runOnly": ["color-contrast"], "preload": False}
-        # What passes is not listed, which takes a third less time on a large page.
+        # What passes is not listed, which takes up to a third less time on a large page.
         only["resultTypes"] = ["violations"]
         result = page.evaluate("options => axe.run(document.querySelector('article, main') ?? document, options)", only)
         page.close()

@@ -43,6 +43,16 @@ def records(sandbox) -> dict[str, Path]:
     return {path.name.split("-seed")[1][0]: path for path in (sandbox.build / "runs").glob("t-seed*")}
 
 
+def hanging(sandbox, name: str) -> subprocess.Popen:
+    """A call that stands still in the middle of run 1, whose record is put aside under a name."""
+    os.rename(records(sandbox)["1"], sandbox.control / name)
+    (sandbox.control / "hang-1").touch()
+    (sandbox.control / "process-1").unlink(missing_ok=True)
+    process = sandbox.start("reproduce", "--profile", "tiny")
+    wait_for((sandbox.control / "process-1").exists, "run 1 to reach its middle")
+    return process
+
+
 @pytest.fixture(scope="module")
 def reproduced(sandbox):
     first = sandbox.repro("reproduce", "--profile", "tiny")
@@ -157,12 +167,7 @@ def test_kill_in_the_middle_of_a_run_redoes_that_run_only(reproduced):
 
 
 def test_kill_of_everything_redoes_that_run_only(reproduced):
-    found = records(reproduced)
-    os.rename(found["1"], reproduced.control / "killed")
-    (reproduced.control / "hang-1").touch()
-    (reproduced.control / "process-1").unlink()
-    process = reproduced.start("reproduce", "--profile", "tiny")
-    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    process = hanging(reproduced, "killed")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (reproduced.control / "hang-1").unlink()
@@ -199,12 +204,7 @@ def test_train_makes_the_runs_alone_and_stops_when_its_time_is_up(reproduced):
 
 def test_orphaned_run_is_waited_for(reproduced):
     """With Snakemake and its parent gone, the run that they started goes on; the next call takes its result."""
-    found = records(reproduced)
-    os.rename(found["1"], reproduced.control / "orphaned")
-    (reproduced.control / "hang-1").touch()
-    (reproduced.control / "process-1").unlink()
-    process = reproduced.start("reproduce", "--profile", "tiny")
-    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    process = hanging(reproduced, "orphaned")
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
     for child in [process.pid, *map(int, children.stdout.split())]:
         os.kill(child, signal.SIGKILL)
@@ -219,12 +219,7 @@ def test_orphaned_run_is_waited_for(reproduced):
 
 
 def test_a_terminated_call_ends_what_it_started(reproduced):
-    found = records(reproduced)
-    os.rename(found["1"], reproduced.control / "terminated")
-    (reproduced.control / "hang-1").touch()
-    (reproduced.control / "process-1").unlink()
-    process = reproduced.start("reproduce", "--profile", "tiny")
-    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    process = hanging(reproduced, "terminated")
     training = int((reproduced.control / "process-1").read_text())
     process.terminate()
     _, errors = process.communicate(timeout=60)
@@ -238,12 +233,7 @@ def test_a_terminated_call_ends_what_it_started(reproduced):
 
 
 def test_two_calls_at_once(reproduced):
-    found = records(reproduced)
-    os.rename(found["1"], reproduced.control / "held")
-    (reproduced.control / "hang-1").touch()
-    (reproduced.control / "process-1").unlink()
-    first = reproduced.start("reproduce", "--profile", "tiny")
-    wait_for((reproduced.control / "process-1").exists, "run 1 to reach its middle")
+    first = hanging(reproduced, "held")
     second = reproduced.repro("reproduce", "--profile", "tiny")
     assert second.returncode == 2
     assert second.stderr.startswith("error: another call is at work")
