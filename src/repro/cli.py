@@ -40,11 +40,11 @@ def reproduce(arguments: argparse.Namespace) -> None:
         _print_plan(arguments)
         return
     _make("reproduce", arguments)
-    profile = load_profile(arguments.profile).own
-    recorded = [find(config, made=False).status for config in profile.all_configs()]
+    profile = load_profile(arguments.profile)
+    recorded = [find(config, made=False).status for config in profile.own.all_configs()]
     if set(recorded) == {"current"}:
-        # Runs that the profile only shows were not made here.
-        own = {claim.id for claim in answered(profile)}
+        # The others have only runs that the profile shows, which were not made here.
+        own = {claim.id for claim in answered(profile) if profile.own.arms.keys() & set(claim.arms)}
         made = [one for one in read_verdicts(profile.name) if one.claim in own]
         found = compare(measure_profile(profile.name, made=False), made)
         _print_comparison(found, "made here", found.apart)

@@ -1,5 +1,6 @@
 """What the book is made of: fragments computed from runs and ledger, the pages put together, a strict build."""
 
+import dataclasses
 import io
 import json
 import re
@@ -554,9 +555,17 @@ def test_a_page_says_how_to_redo_it(recorded, smoke):
     assert text.startswith("{doc}`/notebooks/01_collapse` (executed), ")
     assert "{download}`download it </_generated/01_collapse.ipynb>`" in text and "colab" not in text
     assert "make book PROFILE=smoke" in text and "took 3 minutes of one core" in text
+    assert text.endswith("```bash\nmake reproduce PROFILE=smoke\n```\n")
     text = again.fragment(smoke, "01_collapse", recorded, "git@github.com:one/study.git")
     colab = "https://colab.research.google.com/github/one/study/blob/gh-pages/notebooks/01_collapse.ipynb"
     assert f"[open it in Colab]({colab})" in text
+    # Each profile that trains runs of the page is named, once.
+    shown = dataclasses.replace(
+        smoke, arms={**smoke.arms, "kl": dataclasses.replace(smoke.arms["grpo"], shown="questions")}
+    )
+    there = [SimpleNamespace(**{**vars(run), "config": run.config.replace(arm="kl")}) for run in recorded]
+    text = again.fragment(shown, "01_collapse", [*recorded, *there], None)
+    assert text.endswith("```bash\nmake reproduce PROFILE=questions\nmake reproduce PROFILE=smoke\n```\n")
 
 
 def test_plain_words_follow_the_verdict(claim, recorded):

@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["smoke", "cpu", "countdown", "gpu", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "cpu", "questions", "countdown", "gpu", "paper"])
 def test_profiles_that_ship(name, tmp_path):
     profile = load_profile(name)
     assert profile.name == name and profile.description and profile.arms
@@ -135,6 +135,12 @@ def test_a_profile_shows_the_runs_of_another_and_trains_none_of_them(folder):
         "description: Only shows.\nbase: s\nseeds: [0]\nshows: [whole]\ngroups: {}\n"
     )
     assert list(load_profile("third").arms) == ["more"]
+    # So two may show each other, and have their arms in one order.
+    (folder / "profiles" / "two.yaml").write_text(GOOD.replace("groups:", "shows: [whole]\ngroups:"))
+    whole, two = load_profile("whole"), load_profile("two")
+    assert list(whole.arms) == list(two.arms) == ["grpo", "high", "once", "twice", "more"]
+    assert {one.shown for one in two.own.arms.values()} == {None} and two.arms["more"].shown == "whole"
+    assert {*whole.own.arms, *two.own.arms} == {*whole.arms} and not {*whole.own.arms} & {*two.own.arms}
 
 
 @pytest.mark.parametrize(
@@ -168,25 +174,21 @@ def test_claims_of_the_study_have_seeds_enough():
     cpu, smoke = load_profile("cpu"), load_profile("smoke")
     assert list(cpu.arms) == list(smoke.arms)
     assert {arm.shown for arm in smoke.arms.values()} == {None}
-    assert {arm.group for arm in cpu.arms.values() if arm.shown} == {
-        "search",
-        "search_plain",
-        "search_more",
-        "search_long",
-        "search_warm",
-        "search_hot_plain",
-        "search_hot",
-        "search_probe",
-        "search_slow",
-        "selection",
-        "selection_more",
-        "selection_fresh",
-        "selection_fiftieth",
-        "selection_tenth",
+    assert {arm.group for arm in cpu.own.arms.values()} == {
+        "collapse",
+        "law",
+        "probe",
+        "rate",
+        "fixes",
+        "coefficients",
     }
+    assert {arm.shown for arm in cpu.arms.values()} == {None, "questions", "countdown"}
     assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
     assert min(len(arm.seeds) for arm in cpu.own.arms.values()) >= 2
-    assert profile_names() == ["colab", "countdown", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "smoke"]
+    assert set(cpu.own.arms) <= set(load_profile("questions").arms) < set(cpu.arms)
+    assert profile_names() == [
+        *("colab", "countdown", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "questions", "smoke"),
+    ]
 
 
 def test_arms_of_one_comparison_see_as_many_rollouts():

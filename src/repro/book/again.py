@@ -19,14 +19,14 @@ def fragment(profile: Profile, notebook: str, runs: Sequence[Run], remote: str |
         remote: the address of the checkout's git remote, None without one; Colab opens notebooks from there.
     """
     minutes = sum(run.provenance["seconds"] for run in runs) / 60
-    trained_by = {profile.arms[run.config.arm].shown or profile.name for run in runs}
-    training = trained_by.pop() if len(trained_by) == 1 else profile.name
+    trained_by = sorted({profile.arms[run.config.arm].shown or profile.name for run in runs})
+    training = "\n".join(f"make reproduce PROFILE={name}" for name in trained_by)
     return (
         f"{ways(notebook, remote)}. {panels.origin(runs)}\n\n"
         "From the records, without training, in a minute or two:\n\n"
         f"```bash\nmake book PROFILE={profile.name}\n```\n\n"
         f"With runs of your own, of which this page's took {minutes:.0f} minutes of one core:\n\n"
-        f"```bash\nmake reproduce PROFILE={training}\n```\n"
+        f"```bash\n{training}\n```\n"
     )
 
 

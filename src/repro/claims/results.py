@@ -95,10 +95,11 @@ def section(profile: str, findings: Sequence[Finding]) -> str:
         ClaimError: the template names a sub-claim that there is not, or says in words what the findings do not.
     """
     loaded = load_profile(profile)
-    counts = [len(arm.seeds) for arm in loaded.own.arms.values()]
+    counts = [len(arm.seeds) for arm in loaded.arms.values()]
     study = SimpleNamespace(
         profile=profile,
-        runs=sum(counts),
+        # Two arms may share a run.
+        runs=len({config.folder for config in loaded.all_configs()}),
         seeds=f"{min(counts)} to {max(counts)} seeds" if len(set(counts)) > 1 else f"{counts[0]} seeds",
         level=f"{100 * LEVEL:g} %",
     )

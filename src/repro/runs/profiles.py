@@ -4,9 +4,10 @@
 that its arms share. ``configs/profiles/<name>.yaml`` has the scale. Its keys are ``description``, ``base``, ``seeds``,
 ``run`` (fields of every run) and ``groups``: those that the profile has, each with ``seeds``, ``run`` and fields of
 single ``arms`` of its own where they differ. A group with ``seeds: []`` is planned: its criteria are shown, and it has
-no runs. The file's name is the profile's. ``base`` names one base policy, or
-several, which the seeds take in turn: seed k the k-th, so that arms are compared within a base. One of the paper's is
-named as in `repro.policies.published`, which says how it is prompted too.
+no runs. The file's name is the profile's. ``base`` names one base policy, or several, which the seeds take in turn:
+seed k the k-th, so that arms are compared within a base. One of the paper's is named as in `repro.policies.published`,
+which says how it is prompted too. ``shows`` names other profiles, whose own runs belong to this one too, without being
+trained for it; two profiles may show each other.
 
 A profile answers the claims all of whose arms it has, or of those the ones that it names under ``claims``, by the ids
 of ``configs/claims/``; `repro.claims.answered` says which. Whatever shows the others leaves them out, and says so.
@@ -164,6 +165,24 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"profile {name!r} is unknown; the profiles are {', '.join(profile_names())}")
     source = _folder() / f"{name}.yaml"
     file = read(_ProfileFile, _yaml(source), source)
+    arms = _own_arms(file, source)
+    for other in file.shows:
+        if other not in profile_names() or other == name:
+            raise ConfigError(f"{source}: shows: {other!r} is no other profile; those are {', '.join(profile_names())}")
+        theirs = _folder() / f"{other}.yaml"
+        for arm, one in _own_arms(read(_ProfileFile, _yaml(theirs), theirs), theirs).items():
+            if arm in arms:
+                raise ConfigError(f"{source}: shows: profile {other!r} has the arm {arm!r}, which this one has itself")
+            arms[arm] = replace(one, shown=other)
+    arms = {arm: arms[arm] for arm in all_arms() if arm in arms}
+    claims = None if file.claims is None else tuple(file.claims)
+    profile = Profile(name, file.description.strip(), file.base, arms, source, claims)
+    profile.all_configs()
+    return profile
+
+
+def _own_arms(file: _ProfileFile, source: Path) -> dict[str, Arm]:
+    """The arms of a profile's groups, without those that it shows of others."""
     groups = _arm_groups(configs_dir() / "arms.yaml")
     for group in file.groups:
         if group not in groups:
@@ -184,17 +203,7 @@ def load_profile(name: str) -> Profile:
             every = [*layers, fields, changed.get(arm, {})]
             seeds = file.seeds if own.seeds is None else own.seeds
             arms[arm] = Arm(group, tuple(seeds), file.base, _joined(source, every))
-    for other in file.shows:
-        if other not in profile_names() or other == name:
-            raise ConfigError(f"{source}: shows: {other!r} is no other profile; those are {', '.join(profile_names())}")
-        for arm, one in load_profile(other).own.arms.items():
-            if arm in arms:
-                raise ConfigError(f"{source}: shows: profile {other!r} has the arm {arm!r}, which this one has itself")
-            arms[arm] = replace(one, shown=other)
-    claims = None if file.claims is None else tuple(file.claims)
-    profile = Profile(name, file.description.strip(), file.base, arms, source, claims)
-    profile.all_configs()
-    return profile
+    return arms
 
 
 def _known(arm: str, arms: Sequence[str]) -> str:
