@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
@@ -26,6 +27,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not place.exists():
             place.write_text(str(build_site(shared / "site-copy")))
     return Path(place.read_text())
+
+
+@pytest.fixture(scope="session")
+def pages(site: Path) -> dict[str, BeautifulSoup]:
+    """The site's pages by name, as they are before a browser has them."""
+    found = {path.relative_to(site).as_posix(): path.read_text() for path in sorted(site.rglob("*.html"))}
+    return {name: BeautifulSoup(text, "html.parser") for name, text in found.items() if not name.startswith("_static")}
 
 
 @pytest.fixture(scope="session")
