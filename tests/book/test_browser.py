@@ -23,7 +23,7 @@ def test_a_notebook_waits_for_the_runs_that_it_reads_and_no_others(site):
 
 
 def seen(rows: Locator, viewport: dict[str, int]) -> list[tuple[list[str], bool]]:
-    """A table's rows: their cells, and whether all of a row is in sight without scrolling sideways, in any container."""
+    """A table's rows: their cells, and whether a row is in sight without scrolling sideways, in any container."""
     return rows.evaluate_all(
         """(rows, width) => rows.map(row => {
             let inside = row.checkVisibility();
