@@ -561,11 +561,11 @@ def test_a_page_says_how_to_redo_it(recorded, smoke):
     assert f"[open it in Colab]({colab})" in text
     # Each profile that trains runs of the page is named, once.
     shown = dataclasses.replace(
-        smoke, arms={**smoke.arms, "kl": dataclasses.replace(smoke.arms["grpo"], shown="questions")}
+        smoke, arms={**smoke.arms, "kl": dataclasses.replace(smoke.arms["grpo"], shown="cpu-more")}
     )
     there = [SimpleNamespace(**{**vars(run), "config": run.config.replace(arm="kl")}) for run in recorded]
     text = again.fragment(shown, "01_collapse", [*recorded, *there], None)
-    assert text.endswith("```bash\nmake reproduce PROFILE=questions\nmake reproduce PROFILE=smoke\n```\n")
+    assert text.endswith("```bash\nmake reproduce PROFILE=cpu-more\nmake reproduce PROFILE=smoke\n```\n")
 
 
 def test_plain_words_follow_the_verdict(claim, recorded):

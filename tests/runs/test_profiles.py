@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["smoke", "cpu", "questions", "countdown", "gpu", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "cpu", "cpu-more", "countdown", "gpu", "paper"])
 def test_profiles_that_ship(name, tmp_path):
     profile = load_profile(name)
     assert profile.name == name and profile.description and profile.arms
@@ -180,14 +180,13 @@ def test_claims_of_the_study_have_seeds_enough():
         "probe",
         "rate",
         "fixes",
-        "coefficients",
     }
-    assert {arm.shown for arm in cpu.arms.values()} == {None, "questions", "countdown"}
+    assert {arm.shown for arm in cpu.arms.values()} == {None, "cpu-more", "countdown"}
     assert min(len(arm.seeds) for arm in cpu.arms.values() if arm.group in ("collapse", "fixes", "explore")) >= 4
     assert min(len(arm.seeds) for arm in cpu.own.arms.values()) >= 2
-    assert set(cpu.own.arms) <= set(load_profile("questions").arms) < set(cpu.arms)
+    assert set(cpu.own.arms) <= set(load_profile("cpu-more").arms) < set(cpu.arms)
     assert profile_names() == [
-        *("colab", "countdown", "cpu", "gpu", "paper", "paper-32b", "paper-7b", "questions", "smoke"),
+        *("colab", "countdown", "cpu", "cpu-more", "gpu", "paper", "paper-32b", "paper-7b", "smoke"),
     ]
 
 
