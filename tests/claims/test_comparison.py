@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -170,8 +171,11 @@ def test_compare_sets_studies_side_by_side(measured, capsys, tmp_path):
 
 
 def test_reproduce_ends_with_what_differs_of_the_claims_whose_runs_were_made_here(measured, monkeypatch, capsys):
-    claim = type("Claim", (), {"id": "claim"})
-    monkeypatch.setattr("repro.claims.answered", lambda profile: [claim])
+    entries = [
+        SimpleNamespace(id="claim", arms=("grpo", "elsewhere")),
+        SimpleNamespace(id="shown", arms=("elsewhere",)),
+    ]
+    monkeypatch.setattr("repro.claims.answered", lambda profile: entries)
     monkeypatch.setattr("repro.cli._make", lambda target, arguments: None)
     monkeypatch.setattr("repro.runs.record.find", lambda config, made: type("Found", (), {"status": "current"}))
     made = [finding(), dataclasses.replace(finding(), claim="shown")]
