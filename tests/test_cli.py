@@ -52,7 +52,7 @@ def error_line(capsys) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reproduce", "--profile", "huge"], "'huge' is unknown; the profiles are colab, countdown, cpu, cpu-more, gpu, paper, "),
+        (["reproduce", "--profile", "huge"], "'huge' is unknown; the profiles are colab, countdown, cpu, cpu-more, "),
         (["reproduce", "--cores", "0"], "--cores=0 is not allowed; give a number of at least 1, or all"),
         (["reproduce", "--cores", "many"], "--cores=many is not allowed"),
         (["run", "--set", "max_steps=-5"], "max_steps=-5 (int) is not allowed; it must be greater than or equal to 1"),
